@@ -1,27 +1,27 @@
 """What goes wrong, split by who can act.
 
-    AsyncJobsError
-    +-- UsageError                 the caller misused us (also a ValueError)
-    |   +-- InvalidNameError
-    |   +-- InvalidConfigError
-    |   +-- PayloadError           a payload or result that can't be encoded
-    |   +-- TaskTooLargeError
-    |   +-- TaskStateError         not possible in the state the task is in
-    |   +-- DuplicateHandlerError
-    +-- DecodeError                the peer or the stored data is bad
-    +-- SignatureError
-    +-- StoreError                 the store or the network failed
-    |   +-- TaskNotFoundError
-    |   +-- QueueNotFoundError
-    |   +-- QueueFullError
-    |   +-- ConflictError          somebody else wrote
-    |   +-- RefusedError           the server said no
-    |   +-- OutcomeUnknownError    no answer: it may have happened
-    |   +-- NotConnectedError
-    +-- TaskFailedError            `Client.result`: the task ended without a result
-    +-- HandlerSignal              what a handler raises on purpose; flow, not failure
-        +-- Terminate
-        +-- RetryLater
+AsyncJobsError
++-- UsageError                 the caller misused us (also a ValueError)
+|   +-- InvalidNameError
+|   +-- InvalidConfigError
+|   +-- PayloadError           a payload or result that can't be encoded
+|   +-- TaskTooLargeError
+|   +-- TaskStateError         not possible in the state the task is in
+|   +-- DuplicateHandlerError
++-- DecodeError                the peer or the stored data is bad
++-- SignatureError
++-- StoreError                 the store or the network failed
+|   +-- TaskNotFoundError
+|   +-- QueueNotFoundError
+|   +-- QueueFullError
+|   +-- ConflictError          somebody else wrote
+|   +-- RefusedError           the server said no
+|   +-- OutcomeUnknownError    no answer: it may have happened
+|   +-- NotConnectedError
++-- TaskFailedError            `Client.result`: the task ended without a result
++-- HandlerSignal              what a handler raises on purpose; flow, not failure
+    +-- Terminate
+    +-- RetryLater
 """
 
 from dataclasses import dataclass
@@ -252,11 +252,11 @@ class TaskFailedError(AsyncJobsError):
         return f"task {self.task_id} is {self.state}{tail}"
 
 
-class HandlerSignal(AsyncJobsError):
+class HandlerSignal(AsyncJobsError):  # noqa: N818 - a signal, not an error
     """What a handler raises on purpose; flow, not failure."""
 
 
-class Terminate(HandlerSignal):  # noqa: N818 - an instruction, not an error
+class Terminate(HandlerSignal):
     """The task failed for good: state `terminated`, no more tries.
 
     Args:
@@ -267,7 +267,7 @@ class Terminate(HandlerSignal):  # noqa: N818 - an instruction, not an error
         super().__init__(reason)
 
 
-class RetryLater(HandlerSignal):  # noqa: N818 - an instruction, not an error
+class RetryLater(HandlerSignal):
     """This try failed; try again after a delay of the handler's choice instead of the queue's backoff.
 
     Args:

@@ -1,0 +1,42 @@
+"""The work item: what stands in a queue for a task, on `CHORIA_AJ.Q.<queue>.<task id>`.
+
+Source: ProcessItem in the Go project's processor.go.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from aj_sdk.wire.codec import decode_json, decode_map, encode_json
+
+__all__ = ["KEYS", "WorkItem"]
+
+KEYS: Final[Mapping[str, bool]] = {"kind": False, "job": True}
+_TASK: Final = 0
+
+
+class WorkItem(msgspec.Struct, frozen=True):
+    """A reference to a task.
+
+    Attributes:
+        task_id: id of the task; the wire calls it `job`.
+    """
+
+    task_id: str
+
+    @classmethod
+    def from_wire(cls, data: bytes) -> "WorkItem":
+        """Read an item's JSON.
+
+        Raises:
+            DecodeError: it is not an item, or of a kind that we do not know.
+        """
+        fields = decode_map(decode_json(data, "work item"), "work item", KEYS)
+        if fields.integer("kind") != _TASK:
+            raise fields.wrong("kind", "is not the kind of a task (0)")
+        return cls(fields.name("job"))
+
+    def to_wire(self) -> bytes:
+        """Write the item as JSON."""
+        return encode_json({"kind": _TASK, "job": self.task_id})

@@ -1,0 +1,116 @@
+"""Task signatures: ed25519 over the identity of a task, in hex, byte-compatible with the Go project.
+
+Needs the extra `sign` (cryptography), loaded when a key is first used. Source: signatureMessage in the Go
+project's task.go. Not covered: dependencies, state, tries and result.
+"""
+
+from base64 import b64encode
+from typing import Final
+
+from aj_sdk.errors import SignatureError, UsageError
+from aj_sdk.wire.task import TaskRecord
+
+__all__ = ["Signer", "Verifier", "signature_message"]
+
+_KEY_BYTES: Final = 32
+_SIGNATURE_HEX: Final = 128
+
+
+def signature_message(task: TaskRecord) -> bytes:
+    """Return the bytes that a signature covers.
+
+    Raises:
+        SignatureError: the task has no queue yet, or one with a colon, which would make the message ambiguous
+            (a colon may occur in a type).
+    """
+    if not task.queue:
+        raise SignatureError(task.id, "signing a task requires the queue to be set")
+    if ":" in task.queue:
+        raise SignatureError(task.id, f"queue name {task.queue!r} has a colon, which a signature does not allow")
+    payload = b64encode(task.payload or b"").decode("ascii")
+    deadline = 0 if task.deadline_ns is None else task.deadline_ns
+    return f"{task.id}:{task.queue}:{task.type}:{task.max_tries}:{task.created_ns}:{deadline}:{payload}".encode()
+
+
+class Signer:
+    """Signs tasks with a private key.
+
+    Args:
+        seed_hex: the 32-byte seed in hex, as the Go project keeps it in files.
+
+    Raises:
+        UsageError: it is not such a seed.
+    """
+
+    def __init__(self, seed_hex: str) -> None:
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415 - an extra
+
+        self._key = Ed25519PrivateKey.from_private_bytes(_key_bytes(seed_hex, "signing seed"))
+
+    @property
+    def public_key_hex(self) -> str:
+        """The public key that verifies what this signer signs, in hex."""
+        return self._key.public_key().public_bytes_raw().hex()
+
+    def sign(self, task: TaskRecord) -> TaskRecord:
+        """Return the task with its signature.
+
+        Raises:
+            SignatureError: it is already signed, or cannot be.
+        """
+        if task.signature:
+            raise SignatureError(task.id, "task is already signed")
+        return task.replace(signature=self._key.sign(signature_message(task)).hex())
+
+
+class Verifier:
+    """Verifies tasks against one or more public keys.
+
+    Args:
+        keys_hex: 32-byte public keys in hex; any one of them may have signed.
+
+    Raises:
+        UsageError: there is none, or one is not such a key.
+    """
+
+    def __init__(self, *keys_hex: str) -> None:
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey  # noqa: PLC0415 - an extra
+
+        if not keys_hex:
+            raise UsageError("verifying signatures needs at least one public key")
+        self._keys = [Ed25519PublicKey.from_public_bytes(_key_bytes(key, "public key")) for key in keys_hex]
+
+    def verify(self, task: TaskRecord) -> None:
+        """Accept a task with a valid signature.
+
+        Raises:
+            SignatureError: the signature is missing, malformed or wrong.
+        """
+        from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - an extra
+
+        if not task.signature:
+            raise SignatureError(task.id, "task is not signed")
+        if len(task.signature) != _SIGNATURE_HEX:
+            raise SignatureError(task.id, "invalid task signature")
+        try:
+            signature = bytes.fromhex(task.signature)
+        except ValueError:
+            raise SignatureError(task.id, "invalid task signature") from None
+        message = signature_message(task)
+        for key in self._keys:
+            try:
+                key.verify(signature, message)
+            except InvalidSignature:
+                continue
+            return
+        raise SignatureError(task.id, "invalid task signature")
+
+
+def _key_bytes(text: str, what: str) -> bytes:
+    try:
+        key = bytes.fromhex(text.strip())
+    except ValueError:
+        raise UsageError(f"the {what} must be hex text") from None
+    if len(key) != _KEY_BYTES:
+        raise UsageError(f"the {what} must be 32 bytes in hex, not {len(key)}")
+    return key
