@@ -34,6 +34,8 @@ __all__ = [
     "HandlerSignal",
     "InvalidConfigError",
     "InvalidNameError",
+    "MessageTooLargeError",
+    "NoRespondersError",
     "NotConnectedError",
     "OutcomeUnknownError",
     "PayloadError",
@@ -227,6 +229,27 @@ class OutcomeUnknownError(StoreError):
 
     def __str__(self) -> str:
         return f"{self.what}: no answer in time, the outcome is unknown"
+
+
+@dataclass(eq=False)
+class NoRespondersError(StoreError):
+    """Nobody listens on a subject."""
+
+    subject: str
+
+    def __str__(self) -> str:
+        return f"no responders on {self.subject}"
+
+
+@dataclass(eq=False)
+class MessageTooLargeError(StoreError):
+    """A message bigger than the server takes; nothing was sent."""
+
+    size: int
+    limit: int
+
+    def __str__(self) -> str:
+        return f"a message of {self.size} bytes is more than the server takes ({self.limit})"
 
 
 @dataclass(eq=False)

@@ -1,0 +1,295 @@
+"""JetStream's API in the few calls that we need, as raw JSON over a `Transport`.
+
+Raw, because a client library's configuration types drop the fields that they do not know, and an update would then
+take them away (seen with nats-py 2.16). Knows streams, consumers and messages; knows nothing of tasks and queues.
+"""
+
+import asyncio
+from base64 import b64decode
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from aj_sdk.errors import MessageTooLargeError, NoRespondersError, OutcomeUnknownError, RefusedError
+from aj_sdk.transport import Inbox, Message, Transport
+from aj_sdk.wire.codec import encode_json
+
+__all__ = [
+    "CONSUMER_NOT_FOUND",
+    "MESSAGE_NOT_FOUND",
+    "NO_MESSAGE_SPACE",
+    "STREAM_NAME_IN_USE",
+    "STREAM_NOT_FOUND",
+    "WRONG_LAST_SEQUENCE",
+    "JetStream",
+    "StoredMessage",
+]
+
+# err_code values of nats-server's errors.json.
+CONSUMER_NOT_FOUND: Final = 10014
+MESSAGE_NOT_FOUND: Final = 10037
+STREAM_NAME_IN_USE: Final = 10058
+STREAM_NOT_FOUND: Final = 10059
+WRONG_LAST_SEQUENCE: Final = frozenset({10071, 10164})
+NO_MESSAGE_SPACE: Final = 10077
+
+_MAX_SUBJECTS: Final = 1024
+"""A batched direct get takes 1024 subjects, 1025 are refused with 413 (seen)."""
+_BATCH_BYTES: Final = 900_000
+_FALLBACK_AT_ONCE: Final = 64
+
+EXPECTED_LAST_SUBJECT_SEQUENCE: Final = "Nats-Expected-Last-Subject-Sequence"
+
+
+class StoredMessage(msgspec.Struct, frozen=True):
+    """A message as a stream holds it."""
+
+    subject: str
+    sequence: int
+    data: bytes
+    headers: Mapping[str, str]
+
+
+class _Error(msgspec.Struct):
+    code: int = 0
+    err_code: int = 0
+    description: str = ""
+
+
+class _PubAck(msgspec.Struct):
+    seq: int = 0
+    duplicate: bool = False
+    error: _Error | None = None
+
+
+_read_ack = msgspec.json.Decoder(_PubAck).decode
+
+
+class JetStream:
+    """Calls to JetStream.
+
+    Args:
+        transport: the connection.
+        prefix: `$JS.API`, or a domain's or an account's own.
+        timeout: seconds to wait for each answer.
+    """
+
+    def __init__(self, transport: Transport, *, prefix: str = "$JS.API", timeout: float = 5.0) -> None:
+        self.transport = transport
+        self.prefix = prefix
+        self.timeout = timeout
+        self._no_batch: set[str] = set()
+
+    async def call(self, verb: str, request: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Ask the API.
+
+        Args:
+            verb: what comes after the prefix, for example `STREAM.INFO.ORDERS`.
+            request: its JSON body.
+
+        Raises:
+            RefusedError: the server said no; `code` is its `err_code`.
+            NoRespondersError: JetStream is not there.
+            OutcomeUnknownError: no answer in time.
+        """
+        body = b"" if request is None else encode_json(request)
+        message = await self.transport.request(f"{self.prefix}.{verb}", body, timeout=self.timeout)
+        try:
+            answer = msgspec.json.decode(message.data, type=dict[str, Any])
+        except msgspec.DecodeError as err:
+            raise RefusedError(verb, 0, f"an answer that is not JSON: {err}") from err
+        error = answer.get("error")
+        if error:
+            raise RefusedError(verb, int(error.get("err_code", 0)), str(error.get("description", "unknown error")))
+        return answer
+
+    async def publish(self, subject: str, data: bytes, headers: Mapping[str, str] | None = None) -> int:
+        """Store a message.
+
+        Returns:
+            Its stream sequence.
+
+        Raises:
+            RefusedError: the stream said no.
+            NoRespondersError: no stream takes that subject.
+            OutcomeUnknownError: no answer in time; it may be stored.
+            MessageTooLargeError: it is bigger than a message may be.
+        """
+        message = await self.transport.request(subject, data, headers=headers, timeout=self.timeout)
+        try:
+            ack = _read_ack(message.data)
+        except msgspec.DecodeError as err:
+            raise RefusedError(f"publish to {subject}", 0, f"not an acknowledgement: {err}") from err
+        if ack.error is not None:
+            raise RefusedError(f"publish to {subject}", ack.error.err_code, ack.error.description)
+        return ack.seq
+
+    async def last(self, stream: str, subject: str) -> StoredMessage | None:
+        """Read the last message of a subject from the stream's leader, None when there is none."""
+        try:
+            answer = await self.call(f"STREAM.MSG.GET.{stream}", {"last_by_subj": subject})
+        except RefusedError as err:
+            if err.code == MESSAGE_NOT_FOUND:
+                return None
+            raise
+        found = answer["message"]
+        return StoredMessage(
+            subject=found["subject"],
+            sequence=int(found["seq"]),
+            data=b64decode(found.get("data", "")),
+            headers=_read_headers(b64decode(found.get("hdrs", ""))),
+        )
+
+    async def last_many(self, stream: str, subjects: Sequence[str]) -> dict[str, StoredMessage]:
+        """Read the last message of each of many subjects; one that is absent was confirmed absent by the leader.
+
+        One batched direct get where the stream and the server can (2.11, `allow_direct`), else one request each.
+        A direct get may be answered by a replica that lags, so what it misses is asked of the leader.
+        """
+        found: dict[str, StoredMessage] = {}
+        if len(subjects) > 1 and stream not in self._no_batch:
+            for start in range(0, len(subjects), _MAX_SUBJECTS):
+                part = subjects[start : start + _MAX_SUBJECTS]
+                try:
+                    found.update(await self._batch(stream, part))
+                except (NoRespondersError, RefusedError):
+                    self._no_batch.add(stream)
+                    break
+                except OutcomeUnknownError:
+                    break
+        missing = [subject for subject in subjects if subject not in found]
+        for start in range(0, len(missing), _FALLBACK_AT_ONCE):
+            part = missing[start : start + _FALLBACK_AT_ONCE]
+            for message in await asyncio.gather(*(self.last(stream, subject) for subject in part)):
+                if message is not None:
+                    found[message.subject] = message
+        return found
+
+    async def _batch(self, stream: str, subjects: Sequence[str]) -> dict[str, StoredMessage]:
+        found: dict[str, StoredMessage] = {}
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def on_message(message: Message) -> None:
+            headers = message.headers or {}
+            status = headers.get("Status")
+            if done.done():
+                return
+            if status is None or "Nats-Subject" in headers:
+                stored = _direct(headers, message.data)
+                found[stored.subject] = stored
+            elif status in ("204", "404"):
+                done.set_result(None)
+            elif status == "503":
+                done.set_exception(NoRespondersError(stream))
+            else:
+                done.set_exception(RefusedError("direct get", int(status), headers.get("Description", "")))
+
+        inbox: Inbox = self.transport.open_inbox(on_message)
+        try:
+            request = encode_json({"multi_last": subjects, "batch": len(subjects)})
+            if len(request) > _BATCH_BYTES:
+                raise MessageTooLargeError(len(request), _BATCH_BYTES)
+            await self.transport.publish(f"{self.prefix}.DIRECT.GET.{stream}", request, reply=inbox.subject)
+            async with asyncio.timeout(self.timeout):
+                await done
+        except TimeoutError:
+            raise OutcomeUnknownError(f"direct get from {stream}") from None
+        finally:
+            inbox.close()
+        return found
+
+    async def stream_info(self, stream: str) -> dict[str, Any] | None:
+        """Describe a stream (`config`, `state`), None when there is none."""
+        return await self._info(f"STREAM.INFO.{stream}", STREAM_NOT_FOUND)
+
+    async def consumer_info(self, stream: str, consumer: str) -> dict[str, Any] | None:
+        """Describe a consumer (`config`, `num_pending`, ...), None when there is none."""
+        return await self._info(f"CONSUMER.INFO.{stream}.{consumer}", CONSUMER_NOT_FOUND)
+
+    async def _info(self, verb: str, not_found: int) -> dict[str, Any] | None:
+        try:
+            return await self.call(verb)
+        except RefusedError as err:
+            if err.code in (not_found, STREAM_NOT_FOUND):
+                return None
+            raise
+
+    async def create_stream(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Create a stream; one that is there with the same configuration is success."""
+        return await self.call(f"STREAM.CREATE.{config['name']}", config)
+
+    async def update_stream(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Change a stream's configuration; give the whole of it."""
+        return await self.call(f"STREAM.UPDATE.{config['name']}", config)
+
+    async def save_consumer(self, stream: str, config: Mapping[str, Any], action: str) -> dict[str, Any]:
+        """Create or update a durable consumer.
+
+        Args:
+            stream: its stream.
+            config: the whole configuration, with `durable_name`.
+            action: `create` or `update`.
+        """
+        name = config["durable_name"]
+        return await self.call(
+            f"CONSUMER.CREATE.{stream}.{name}", {"stream_name": stream, "config": config, "action": action}
+        )
+
+    async def purge(self, stream: str, subject: str = "", *, below: int = 0) -> int:
+        """Remove messages: all, those of a subject, or of a subject below a sequence.
+
+        Returns:
+            How many.
+        """
+        request: dict[str, Any] = {}
+        if subject:
+            request["filter"] = subject
+        if below:
+            request["seq"] = below
+        return int((await self.call(f"STREAM.PURGE.{stream}", request)).get("purged", 0))
+
+    async def stream_names(self, subject: str = "") -> list[str]:
+        """List the names of the streams, or of those that hold a subject."""
+        names: list[str] = []
+        while True:
+            request: dict[str, Any] = {"offset": len(names)}
+            if subject:
+                request["subject"] = subject
+            answer = await self.call("STREAM.NAMES", request)
+            page = answer.get("streams") or []
+            names.extend(page)
+            if not page or len(names) >= int(answer.get("total", 0)):
+                return names
+
+    async def api_level(self) -> int:
+        """Return the server's JetStream API level: 0 before 2.11, 2 from 2.12 on (ADR-44)."""
+        return int(((await self.call("INFO")).get("api") or {}).get("level", 0))
+
+
+def _direct(headers: Mapping[str, str], data: bytes) -> StoredMessage:
+    own = {name: value for name, value in headers.items() if name not in _DIRECT_HEADERS}
+    return StoredMessage(headers.get("Nats-Subject", ""), int(headers.get("Nats-Sequence", "0")), data, own)
+
+
+_DIRECT_HEADERS: Final[frozenset[str]] = frozenset(
+    {
+        "Nats-Stream",
+        "Nats-Subject",
+        "Nats-Sequence",
+        "Nats-Time-Stamp",
+        "Nats-Num-Pending",
+        "Nats-Last-Sequence",
+        "Nats-UpTo-Sequence",
+    }
+)
+
+
+def _read_headers(block: bytes) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    lines: Iterable[str] = block.decode("utf-8", "replace").split("\r\n")[1:]
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if colon:
+            headers[name.strip()] = value.strip()
+    return headers

@@ -1,0 +1,338 @@
+"""What producers and bridges do with tasks in JetStream: load and save a record, publish an item, park an item.
+
+Each call is one act with one meaning; when to do which is decided above. Nothing here retries, except where an answer
+that did not come must be told from a refusal (`Store.save_surely`).
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import msgspec
+
+from aj_sdk.errors import (
+    ConflictError,
+    DecodeError,
+    MessageTooLargeError,
+    NoRespondersError,
+    OutcomeUnknownError,
+    QueueFullError,
+    QueueNotFoundError,
+    RefusedError,
+    StoreError,
+    TaskTooLargeError,
+)
+from aj_sdk.jetstream import (
+    EXPECTED_LAST_SUBJECT_SEQUENCE,
+    NO_MESSAGE_SPACE,
+    STREAM_NOT_FOUND,
+    WRONG_LAST_SEQUENCE,
+    JetStream,
+    StoredMessage,
+)
+from aj_sdk.wire.item import WorkItem
+from aj_sdk.wire.names import (
+    DELAYED_STREAM,
+    TASKS_STREAM,
+    fired_subject,
+    item_subject,
+    queue_stream,
+    schedule_subject,
+    task_id_of_subject,
+    task_subject,
+)
+from aj_sdk.wire.stamp import Stamp, read_stamp
+from aj_sdk.wire.task import TaskRecord
+from aj_sdk.wire.times import format_time
+
+__all__ = ["FIRED_TTL", "HEADROOM", "Standing", "Store", "Stored"]
+
+HEADROOM: Final = 32 * 1024
+"""What enqueue leaves free below max_payload: a record grows by its state, its error and its headers."""
+
+FIRED_TTL: Final = "24h"
+"""How long a fired item waits for room in a full queue (with a short time one was gone for good: seen)."""
+
+_SAVE_ATTEMPTS: Final = 3
+
+
+class Stored(msgspec.Struct, frozen=True, kw_only=True):
+    """A task's record as it was read.
+
+    Attributes:
+        task_id: the id that its subject names.
+        sequence: its stream sequence, for the next save.
+        body: its bytes.
+        stamp: who owns it, None where a Go worker or a producer saved it.
+        record: the task, None when the bytes can't be read.
+        fault: why not.
+    """
+
+    task_id: str
+    sequence: int
+    body: bytes
+    stamp: Stamp | None = None
+    record: TaskRecord | None = None
+    fault: str = ""
+
+    @classmethod
+    def read(cls, message: StoredMessage) -> "Stored":
+        """Read a stored message; a record that names another task than its subject is unreadable."""
+        task_id = task_id_of_subject(message.subject)
+        record: TaskRecord | None = None
+        fault = ""
+        try:
+            record = TaskRecord.from_wire(message.data)
+        except DecodeError as err:
+            fault = str(err)
+        if record is not None and record.id != task_id:
+            record, fault = None, f"task: id: {record.id!r} stands under the subject of {task_id!r}"
+        return cls(
+            task_id=task_id,
+            sequence=message.sequence,
+            body=message.data,
+            stamp=read_stamp(message.headers),
+            record=record,
+            fault=fault,
+        )
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """A schedule that stands: it has not fired.
+
+    Attributes:
+        sequence: its sequence in the stream of waiting items.
+        headers: its headers.
+    """
+
+    sequence: int
+    headers: Mapping[str, str]
+
+
+class Store:
+    """Tasks, items and waiting items in JetStream.
+
+    Args:
+        jetstream: the API of the account.
+    """
+
+    def __init__(self, jetstream: JetStream) -> None:
+        self.jetstream = jetstream
+
+    async def load(self, task_id: str) -> Stored | None:
+        """Read a task from the leader, None when there is none.
+
+        Raises:
+            InvalidNameError: not a task id.
+            StoreError: the store failed.
+        """
+        message = await self.jetstream.last(TASKS_STREAM, task_subject(task_id))
+        return None if message is None else _checked(Stored.read(message), task_id)
+
+    async def load_many(self, task_ids: Iterable[str]) -> dict[str, Stored]:
+        """Read many tasks; one that is absent was confirmed absent by the leader, a found one may be a little old.
+
+        Raises:
+            InvalidNameError: not a task id.
+            StoreError: the store failed.
+        """
+        subjects = [task_subject(task_id) for task_id in dict.fromkeys(task_ids)]
+        found = await self.jetstream.last_many(TASKS_STREAM, subjects)
+        return {stored.task_id: stored for stored in map(Stored.read, found.values())}
+
+    async def save(self, record: TaskRecord, *, expected: int, stamp: Stamp | None = None) -> int:
+        """Save a record under compare-and-set.
+
+        Args:
+            record: the task.
+            expected: the sequence at which it was loaded or saved, 0 for one that is not stored.
+            stamp: the owner, for a bridge's save.
+
+        Returns:
+            The record's new sequence.
+
+        Raises:
+            ConflictError: somebody else wrote.
+            OutcomeUnknownError: no answer in time; it may be saved.
+            TaskTooLargeError: the record does not fit a message.
+            RefusedError: the stream said no.
+        """
+        return await self._save(record.id, record.to_wire(), expected, stamp)
+
+    async def save_surely(self, record: TaskRecord, *, expected: int, stamp: Stamp | None = None) -> int:
+        """Save a record; when no answer comes, find out what happened.
+
+        Returns:
+            The record's new sequence.
+
+        Raises:
+            ConflictError: somebody else wrote.
+            OutcomeUnknownError: not even the look gave an answer, several times over.
+            TaskTooLargeError: the record does not fit a message.
+            RefusedError: the stream said no.
+        """
+        body = record.to_wire()
+        for _ in range(_SAVE_ATTEMPTS):
+            try:
+                return await self._save(record.id, body, expected, stamp)
+            except (OutcomeUnknownError, ConflictError) as err:
+                # A conflict may be with our own earlier attempt, which was late.
+                try:
+                    stored = await self.load(record.id)
+                except OutcomeUnknownError:
+                    continue
+                if stored is not None and stored.body == body and stored.stamp == stamp:
+                    return stored.sequence
+                if isinstance(err, ConflictError) or (0 if stored is None else stored.sequence) != expected:
+                    raise ConflictError(record.id, expected) from err
+        raise OutcomeUnknownError(f"saving task {record.id}")
+
+    async def _save(self, task_id: str, body: bytes, expected: int, stamp: Stamp | None) -> int:
+        headers = {EXPECTED_LAST_SUBJECT_SEQUENCE: str(expected)}
+        if stamp is not None:
+            headers |= stamp.headers()
+        try:
+            return await self.jetstream.publish(task_subject(task_id), body, headers)
+        except MessageTooLargeError as err:
+            raise TaskTooLargeError(task_id, err.size, err.limit) from err
+        except RefusedError as err:
+            if err.code in WRONG_LAST_SEQUENCE:
+                raise ConflictError(task_id, expected) from err
+            raise
+        except NoRespondersError as err:
+            raise RefusedError("saving a task", 0, "there is no task store; `ajc task initialize` makes it") from err
+
+    async def publish_item(
+        self, queue: str, task_id: str, *, replace: bool = False, headers: Mapping[str, str] | None = None
+    ) -> bool:
+        """Put a task's item into its queue.
+
+        Args:
+            queue: the queue.
+            task_id: the task.
+            replace: take the place of an item that is there, which loses its lease; else that item stays.
+            headers: headers of the item.
+
+        Returns:
+            Whether this call put it there; False when an item was there already.
+
+        Raises:
+            QueueNotFoundError: there is no such queue.
+            QueueFullError: the queue holds as many items as it may.
+            OutcomeUnknownError: no answer in time; it may be there.
+            RefusedError: the stream said no.
+        """
+        all_headers = dict(headers or {})
+        if not replace:
+            all_headers[EXPECTED_LAST_SUBJECT_SEQUENCE] = "0"
+        try:
+            await self.jetstream.publish(item_subject(queue, task_id), WorkItem(task_id).to_wire(), all_headers)
+        except NoRespondersError as err:
+            raise QueueNotFoundError(queue) from err
+        except RefusedError as err:
+            if err.code in WRONG_LAST_SEQUENCE and not replace:
+                return False
+            if err.code == NO_MESSAGE_SPACE:
+                raise QueueFullError(queue, task_id) from err
+            raise
+        return True
+
+    async def park_item(
+        self, queue: str, task_id: str, due_ns: int, *, headers: Mapping[str, str] | None = None
+    ) -> int:
+        """Store the schedule that puts a task's item into its queue when it is due; it takes the place of another.
+
+        Args:
+            queue: the queue.
+            task_id: the task.
+            due_ns: when, nanoseconds since the epoch; in the past means now.
+            headers: headers of the item.
+
+        Returns:
+            The schedule's sequence.
+
+        Raises:
+            RefusedError: the stream said no, or there is none (server before 2.12).
+            OutcomeUnknownError: no answer in time; it may be stored.
+        """
+        all_headers = {
+            **(headers or {}),
+            "Nats-Schedule": f"@at {format_time(due_ns)}",
+            "Nats-Schedule-Target": fired_subject(queue, task_id),
+            "Nats-Schedule-TTL": FIRED_TTL,
+        }
+        try:
+            return await self.jetstream.publish(
+                schedule_subject(queue, task_id), WorkItem(task_id).to_wire(), all_headers
+            )
+        except NoRespondersError as err:
+            raise RefusedError("parking a task", 0, f"there is no stream {DELAYED_STREAM}") from err
+
+    async def standing(self, queue: str, task_id: str) -> Standing | None:
+        """Read a task's schedule, None when none stands."""
+        try:
+            message = await self.jetstream.last(DELAYED_STREAM, schedule_subject(queue, task_id))
+        except RefusedError as err:
+            if err.code == STREAM_NOT_FOUND:
+                return None
+            raise
+        return None if message is None else Standing(message.sequence, message.headers)
+
+    async def wake_item(
+        self, queue: str, task_id: str, sequence: int, headers: Mapping[str, str] | None = None
+    ) -> bool:
+        """Fire a schedule now; of several who try, and of the server, one wins.
+
+        Returns:
+            Whether this call fired it; False when it had fired, or was replaced or removed.
+
+        Raises:
+            RefusedError: the stream said no.
+            OutcomeUnknownError: no answer in time; it may have fired.
+        """
+        subject = schedule_subject(queue, task_id)
+        try:
+            await self.jetstream.publish(
+                fired_subject(queue, task_id),
+                WorkItem(task_id).to_wire(),
+                {
+                    **(headers or {}),
+                    "Nats-TTL": FIRED_TTL,
+                    "Nats-Scheduler": subject,
+                    "Nats-Schedule-Next": "purge",
+                    EXPECTED_LAST_SUBJECT_SEQUENCE: str(sequence),
+                    EXPECTED_LAST_SUBJECT_SEQUENCE + "-Subject": subject,
+                },
+            )
+        except RefusedError as err:
+            if err.code in WRONG_LAST_SEQUENCE:
+                return False
+            raise
+        except NoRespondersError:
+            return False
+        return True
+
+    async def remove_item(self, queue: str, task_id: str) -> None:
+        """Take a task's item and schedule away, up to those that stand now; newer ones survive.
+
+        Raises:
+            StoreError: the store failed.
+        """
+        for stream, subject in (
+            (DELAYED_STREAM, schedule_subject(queue, task_id)),
+            (DELAYED_STREAM, fired_subject(queue, task_id)),
+            (queue_stream(queue), item_subject(queue, task_id)),
+        ):
+            try:
+                message = await self.jetstream.last(stream, subject)
+                if message is not None:
+                    await self.jetstream.purge(stream, subject, below=message.sequence + 1)
+            except RefusedError as err:
+                if err.code != STREAM_NOT_FOUND:
+                    raise
+
+
+def _checked(stored: Stored, task_id: str) -> Stored:
+    # Server look-ups accept wildcards; names are checked before, and what came is checked here.
+    if stored.task_id != task_id:
+        raise StoreError(f"asked for task {task_id}, the store gave {stored.task_id}")
+    return stored

@@ -1,0 +1,271 @@
+"""The one seam between us and a NATS client: publish, request, subscribe, and an inbox for many replies.
+
+Everything above it (store, admin, the bridge's storage and dispatch) speaks `Transport`, so that a faster client can
+stand here later. `NatsTransport` is nats-py by its public API.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping
+from itertools import count
+from types import TracebackType
+from typing import Any, Final, Protocol, Self, TypeAlias
+
+import nats.errors
+from nats.aio.client import Client as NatsClient
+from nats.aio.msg import Msg
+
+from aj_sdk.errors import MessageTooLargeError, NoRespondersError, NotConnectedError, OutcomeUnknownError
+
+__all__ = ["Inbox", "Message", "NatsTransport", "OnMessage", "Subscription", "Transport", "is_no_responders"]
+
+Headers: TypeAlias = Mapping[str, str]
+
+
+class Message(Protocol):
+    """A message that came."""
+
+    @property
+    def subject(self) -> str:
+        """The subject it was published on (for an item of a pull: the stream's subject)."""
+
+    @property
+    def reply(self) -> str:
+        """Where an answer goes, empty for nowhere."""
+
+    @property
+    def data(self) -> bytes:
+        """The body."""
+
+    @property
+    def headers(self) -> dict[str, str] | None:
+        """The headers as they were spelled; `Status` and `Description` for a status of the server."""
+
+
+OnMessage: TypeAlias = Callable[[Message], None]
+
+
+class Inbox(Protocol):
+    """A reply subject that is listened to."""
+
+    @property
+    def subject(self) -> str:
+        """The reply subject."""
+
+    def close(self) -> None:
+        """Stop listening."""
+
+
+class Subscription(Protocol):
+    """A subject that is listened to."""
+
+    async def drain(self) -> None:
+        """Take no more, but hand over what has come."""
+
+    async def close(self) -> None:
+        """Stop listening at once."""
+
+
+class Transport(Protocol):
+    """What we need of a NATS connection."""
+
+    @property
+    def max_payload(self) -> int:
+        """The most bytes of headers and body that the server takes in one message."""
+
+    @property
+    def reconnects(self) -> int:
+        """How often the connection was made anew; a pull of before is not known to the server any more."""
+
+    async def publish(
+        self, subject: str, data: bytes = b"", *, reply: str = "", headers: Headers | None = None
+    ) -> None:
+        """Send a message. While the connection is down it is buffered.
+
+        Raises:
+            MessageTooLargeError: it is bigger than `max_payload`.
+            NotConnectedError: the connection is closed, or its buffer is full.
+        """
+
+    async def request(
+        self,
+        subject: str,
+        data: bytes = b"",
+        *,
+        headers: Headers | None = None,
+        timeout: float,  # noqa: ASYNC109 - one timer a request is cheaper than a scope
+    ) -> Message:
+        """Send a message and wait for one reply.
+
+        Raises:
+            NoRespondersError: nobody listens there.
+            OutcomeUnknownError: no reply within `timeout` seconds.
+            MessageTooLargeError: it is bigger than `max_payload`.
+            NotConnectedError: the connection is closed, or its buffer is full.
+        """
+
+    def open_inbox(self, callback: OnMessage) -> Inbox:
+        """Listen for any number of replies."""
+
+    async def subscribe(self, subject: str, callback: OnMessage, *, queue: str = "") -> Subscription:
+        """Listen on a subject; the callback must return at once."""
+
+    def new_subject(self) -> str:
+        """Make a subject of our own, below the connection's inbox prefix."""
+
+
+def is_no_responders(message: Message) -> bool:
+    """Say whether this is the server's word that nobody listens."""
+    headers = message.headers
+    return headers is not None and not message.data and headers.get("Status") == "503"
+
+
+class _NatsInbox:
+    __slots__ = ("_inboxes", "_token", "subject")
+
+    def __init__(self, subject: str, token: str, inboxes: dict[str, OnMessage]) -> None:
+        self.subject = subject
+        self._token = token
+        self._inboxes = inboxes
+
+    def close(self) -> None:
+        self._inboxes.pop(self._token, None)
+
+
+class _NatsSubscription:
+    def __init__(self, subscription: Any) -> None:
+        self._subscription = subscription
+
+    async def drain(self) -> None:
+        with contextlib.suppress(nats.errors.Error):
+            await self._subscription.drain()
+
+    async def close(self) -> None:
+        with contextlib.suppress(nats.errors.Error):
+            await self._subscription.unsubscribe()
+
+
+_PENDING_MESSAGES: Final = 1_000_000
+_PENDING_BYTES: Final = 512 * 1024 * 1024
+
+
+class NatsTransport:
+    """`Transport` on a nats-py connection that somebody else opens and closes.
+
+    One wildcard subscription carries all replies: nats-py's own `request` costs a future, a timer task and a queue
+    hop more per call.
+    """
+
+    def __init__(self, connection: NatsClient) -> None:
+        self._nc = connection
+        self._inboxes: dict[str, OnMessage] = {}
+        self._tokens = count()
+        self._prefix = ""
+        self._mux: Any = None
+
+    async def __aenter__(self) -> Self:
+        self._prefix = self._nc.new_inbox() + "."
+        self._mux = await self._nc.subscribe(
+            self._prefix + "*",
+            cb=self._on_reply,
+            pending_msgs_limit=_PENDING_MESSAGES,
+            pending_bytes_limit=_PENDING_BYTES,
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._mux is not None:
+            mux, self._mux = self._mux, None
+            with contextlib.suppress(nats.errors.Error):
+                await mux.unsubscribe()
+        self._inboxes.clear()
+
+    @property
+    def max_payload(self) -> int:
+        """See `Transport`."""
+        return self._nc.max_payload
+
+    @property
+    def reconnects(self) -> int:
+        """See `Transport`."""
+        return self._nc.stats["reconnects"]
+
+    def new_subject(self) -> str:
+        """See `Transport`."""
+        return self._nc.new_inbox()
+
+    async def _on_reply(self, message: Msg) -> None:
+        callback = self._inboxes.get(message.subject[len(self._prefix) :])
+        if callback is not None:
+            callback(message)
+
+    async def publish(
+        self, subject: str, data: bytes = b"", *, reply: str = "", headers: Headers | None = None
+    ) -> None:
+        """See `Transport`."""
+        try:
+            await self._nc.publish(subject, data, reply, dict(headers) if headers else None)
+        except nats.errors.MaxPayloadError:
+            raise MessageTooLargeError(len(data), self._nc.max_payload) from None
+        except (
+            nats.errors.ConnectionClosedError,
+            nats.errors.ConnectionDrainingError,
+            nats.errors.OutboundBufferLimitError,
+        ) as err:
+            raise NotConnectedError(f"not connected to a NATS server: {err}") from err
+
+    async def request(
+        self,
+        subject: str,
+        data: bytes = b"",
+        *,
+        headers: Headers | None = None,
+        timeout: float,  # noqa: ASYNC109 - a value of the protocol
+    ) -> Message:
+        """See `Transport`."""
+        loop = asyncio.get_running_loop()
+        reply: asyncio.Future[Message] = loop.create_future()
+
+        def on_message(message: Message) -> None:
+            if not reply.done():
+                reply.set_result(message)
+
+        def on_timeout() -> None:
+            if not reply.done():
+                reply.set_exception(OutcomeUnknownError(f"request to {subject}"))
+
+        inbox = self.open_inbox(on_message)
+        timer = loop.call_later(timeout, on_timeout)
+        try:
+            await self.publish(subject, data, reply=inbox.subject, headers=headers)
+            message = await reply
+        finally:
+            timer.cancel()
+            inbox.close()
+        if is_no_responders(message):
+            raise NoRespondersError(subject)
+        return message
+
+    def open_inbox(self, callback: OnMessage) -> Inbox:
+        """See `Transport`."""
+        token = str(next(self._tokens))
+        self._inboxes[token] = callback
+        return _NatsInbox(self._prefix + token, token, self._inboxes)
+
+    async def subscribe(self, subject: str, callback: OnMessage, *, queue: str = "") -> Subscription:
+        """See `Transport`."""
+
+        async def on_message(message: Msg) -> None:
+            callback(message)
+
+        return _NatsSubscription(
+            await self._nc.subscribe(
+                subject,
+                queue=queue,
+                cb=on_message,
+                pending_msgs_limit=_PENDING_MESSAGES,
+                pending_bytes_limit=_PENDING_BYTES,
+            )
+        )
