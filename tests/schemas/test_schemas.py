@@ -1,0 +1,168 @@
+"""The schema files: that they are well formed, stand alone, and say what they show."""
+
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+from referencing import Registry, Resource
+
+import aj_schemas
+from aj_schemas import SchemaNotFoundError, load, names, vectors
+
+every_schema = pytest.mark.parametrize("name", names())
+
+
+def subschemas(schema: Any) -> Iterator[dict[str, Any]]:
+    """Every object in a schema that is not an example."""
+    if isinstance(schema, dict):
+        yield schema
+        for key, value in schema.items():
+            if key != "examples":
+                yield from subschemas(value)
+    elif isinstance(schema, list):
+        for value in schema:
+            yield from subschemas(value)
+
+
+def test_names_are_the_files() -> None:
+    folder = Path(str(files("aj_schemas"))) / "v1"
+    assert list(names()) == sorted(path.stem for path in folder.iterdir())
+
+
+def test_everything_on_the_wire_has_a_schema() -> None:
+    assert set(names()) == {
+        "leader_elected_event",
+        "queue_settings",
+        "reply_headers",
+        "request_headers",
+        "schedule",
+        "task",
+        "task_result",
+        "task_state_event",
+        "work_item",
+    }
+
+
+def test_the_public_names_are_the_promise() -> None:
+    assert set(aj_schemas.__all__) == {"SchemaNotFoundError", "load", "names", "vectors"}
+
+
+@pytest.mark.parametrize("name", ["", "tasks", "Task", "task.json", "../v1/task", "../__init__"])
+def test_an_unknown_name_is_refused_with_the_names_that_exist(name: str) -> None:
+    with pytest.raises(SchemaNotFoundError) as caught:
+        load(name)
+    assert caught.value.name == name
+    assert caught.value.names == names()
+    assert repr(name) in str(caught.value)
+    assert all(known in str(caught.value) for known in names())
+
+
+def test_what_load_returns_is_the_callers_own() -> None:
+    load("task").clear()
+    assert load("task")
+
+
+@every_schema
+def test_is_valid_under_the_meta_schema(name: str) -> None:
+    schema = load(name)
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    Draft202012Validator.check_schema(schema)
+
+
+@every_schema
+def test_has_its_own_id(name: str) -> None:
+    assert load(name)["$id"] == f"urn:asyncjobs-nats:v1:{name}"
+
+
+@every_schema
+def test_has_a_title_and_every_property_a_description(name: str) -> None:
+    schema = load(name)
+    assert schema["title"]
+    assert schema["description"].endswith(".")
+    for definition in schema.get("$defs", {}).values():
+        assert definition["title"]
+        assert definition["description"].endswith(".")
+    for subschema in subschemas(schema):
+        for key, value in subschema.get("properties", {}).items():
+            assert value["description"].endswith("."), key
+
+
+@every_schema
+def test_its_examples_are_valid_and_show_every_property(name: str) -> None:
+    schema = load(name)
+    assert schema["examples"]
+    validator = Draft202012Validator(schema)
+    for example in schema["examples"]:
+        validator.validate(example)
+    assert {key for example in schema["examples"] for key in example} == set(schema["properties"])
+
+
+@every_schema
+def test_every_ref_resolves_in_the_schema_itself(name: str) -> None:
+    schema = load(name)
+    # A registry with nothing else in it: a team can copy one file.
+    registry: Registry[Any] = Registry().with_resource(schema["$id"], Resource.from_contents(schema))
+    resolver = registry.resolver(base_uri=schema["$id"])
+    refs = [subschema["$ref"] for subschema in subschemas(schema) if "$ref" in subschema]
+    assert {ref.removeprefix("#/$defs/") for ref in refs} == set(schema.get("$defs", {}))
+    for ref in refs:
+        assert resolver.lookup(ref).contents
+
+
+def test_a_definition_is_the_same_in_every_schema() -> None:
+    seen: dict[str, Any] = {}
+    for name in names():
+        for key, definition in load(name).get("$defs", {}).items():
+            assert seen.setdefault(key, definition) == definition, f"{key} in {name}"
+
+
+def test_the_result_in_a_task_is_a_task_result() -> None:
+    apart = load("task_result")
+    inside = load("task")["$defs"]["task_result"]
+    assert inside == {key: apart[key] for key in inside}
+    assert set(apart) - set(inside) == {"$schema", "$id", "examples", "$defs"}
+
+
+@every_schema
+def test_unknown_properties_are_let_through(name: str) -> None:
+    schema = load(name)
+    Draft202012Validator(schema).validate(schema["examples"][0] | {"x-unknown": "1"})
+
+
+@every_schema
+@pytest.mark.parametrize("value", [None, True, 7, "text", []])
+def test_only_an_object_is_one(name: str, value: object) -> None:
+    assert not Draft202012Validator(load(name)).is_valid(value)
+
+
+@pytest.mark.parametrize(
+    "time",
+    [
+        "0001-01-01T00:00:00Z",
+        "2022-01-26T14:46:09Z",
+        "2022-01-26T14:46:09.2Z",
+        "2022-01-26T14:46:09.232015001Z",
+        "2022-01-26T23:59:59.000000000-23:59",
+    ],
+)
+def test_times_keep_nanoseconds_and_any_offset(time: str) -> None:
+    Draft202012Validator(load("task_result")).validate({"payload": None, "completed": time})
+
+
+@pytest.mark.parametrize("name", ["a", "email:new", "email:", "A_b-9", "x" * 128])
+def test_names_may_be_up_to_128_characters(name: str) -> None:
+    Draft202012Validator(load("work_item")).validate({"kind": 0, "job": name})
+
+
+@pytest.mark.parametrize("state", ["", "new", "completed", "complete", "queue_error"])
+def test_old_and_empty_states_are_read(state: str) -> None:
+    schema = load("task")
+    Draft202012Validator(schema).validate(schema["examples"][0] | {"state": state})
+
+
+def test_vectors_say_what_they_are() -> None:
+    for vector in vectors():
+        assert isinstance(vector["kind"], str)
