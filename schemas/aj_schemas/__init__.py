@@ -6,6 +6,7 @@ Standard library only: the validator is the caller's choice. Every schema stands
 import json
 from collections.abc import Iterator
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import Any, Final
 
 __all__ = ["SchemaNotFoundError", "load", "names", "vectors"]
@@ -34,9 +35,7 @@ class SchemaNotFoundError(LookupError):
 
 def names() -> tuple[str, ...]:
     """Names of all schemas, sorted."""
-    return tuple(
-        sorted(entry.name.removesuffix(_SUFFIX) for entry in _SCHEMAS.iterdir() if entry.name.endswith(_SUFFIX))
-    )
+    return tuple(file.name.removesuffix(_SUFFIX) for file in _json_files(_SCHEMAS))
 
 
 def load(name: str) -> dict[str, Any]:
@@ -57,10 +56,18 @@ def load(name: str) -> dict[str, Any]:
 
 
 def vectors() -> Iterator[dict[str, Any]]:
-    """Yield the golden vectors, sorted by file name.
+    """Yield the golden vectors, in the order of their paths.
 
-    A vector says in `kind` which schema its `text` follows, where there is one.
+    A vector has a `name`, says in `kind` what it is, often the name of a schema, and holds the captured JSON in `text`.
     """
-    for entry in sorted(_VECTORS.iterdir(), key=lambda entry: entry.name):
-        if entry.name.endswith(_SUFFIX):
-            yield json.loads(entry.read_bytes())
+    for file in _json_files(_VECTORS):
+        yield json.loads(file.read_bytes())
+
+
+def _json_files(folder: Traversable) -> Iterator[Traversable]:
+    # A Traversable may stand for an archive, which has no glob.
+    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        if entry.is_dir():
+            yield from _json_files(entry)
+        elif entry.name.endswith(_SUFFIX):
+            yield entry

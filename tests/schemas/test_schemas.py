@@ -1,9 +1,12 @@
 """The schema files: that they are well formed, stand alone, and say what they show."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 from jsonschema import Draft202012Validator
@@ -163,6 +166,21 @@ def test_old_and_empty_states_are_read(state: str) -> None:
     Draft202012Validator(schema).validate(schema["examples"][0] | {"state": state})
 
 
-def test_vectors_say_what_they_are() -> None:
-    for vector in vectors():
-        assert isinstance(vector["kind"], str)
+def test_vectors_are_all_there_and_each_has_its_own_name() -> None:
+    folder = Path(str(files("aj_schemas"))) / "vectors"
+    found = [vector["name"] for vector in vectors()]
+    assert sorted(found) == sorted(path.stem for path in folder.rglob("*.json"))
+    assert len(set(found)) == len(found)
+
+
+def test_everything_is_read_from_an_archive_too(tmp_path: Path) -> None:
+    folder = Path(str(files("aj_schemas")))
+    archive = tmp_path / "aj_schemas.zip"
+    with ZipFile(archive, "w") as out:
+        for path in folder.rglob("*"):
+            out.write(path, path.relative_to(folder.parent))
+    code = "from aj_schemas import *; print(len([load(name) for name in names()]), len([*vectors()]))"
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code], env={"PYTHONPATH": str(archive)}, capture_output=True, check=True, text=True
+    )
+    assert done.stdout.split() == [str(len(names())), str(len([*vectors()]))]

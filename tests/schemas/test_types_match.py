@@ -256,7 +256,11 @@ def test_an_example_of_a_reply_means_what_its_headers_say(headers: dict[str, str
 
 @pytest.mark.parametrize(
     ("kind", "text"),
-    [(vector["kind"], vector["text"]) for vector in vectors() if vector["kind"] in KINDS],
+    [
+        # What was captured to show a signature is a task.
+        pytest.param("task" if vector["kind"] == "signature" else vector["kind"], vector["text"], id=vector["name"])
+        for vector in vectors()
+    ],
 )
 def test_a_golden_vector_is_valid_and_read(kind: str, text: str) -> None:
     validator = Draft202012Validator(load(kind))
