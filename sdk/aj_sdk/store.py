@@ -78,14 +78,7 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
     def read(cls, message: StoredMessage) -> "Stored":
         """Read a stored message; a record that names another task than its subject is unreadable."""
         task_id = task_id_of_subject(message.subject)
-        record: TaskRecord | None = None
-        fault = ""
-        try:
-            record = TaskRecord.from_wire(message.data)
-        except DecodeError as err:
-            fault = str(err)
-        if record is not None and record.id != task_id:
-            record, fault = None, f"task: id: {record.id!r} stands under the subject of {task_id!r}"
+        record, fault = _read_record(message.data, task_id)
         return cls(
             task_id=task_id,
             sequence=message.sequence,
@@ -329,6 +322,16 @@ class Store:
             except RefusedError as err:
                 if err.code != STREAM_NOT_FOUND:
                     raise
+
+
+def _read_record(body: bytes, task_id: str) -> tuple[TaskRecord | None, str]:
+    try:
+        record = TaskRecord.from_wire(body)
+    except DecodeError as err:
+        return None, str(err)
+    if record.id != task_id:
+        return None, f"task: id: {record.id!r} stands under the subject of {task_id!r}"
+    return record, ""
 
 
 def _checked(stored: Stored, task_id: str) -> Stored:
