@@ -18,7 +18,7 @@ import sysconfig
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -149,14 +149,16 @@ class EmbeddedServer:
         Raises:
             NotConnectedError: no binary, the store is in use, the port is taken, or it did not become ready in time.
         """
-        self._spawn()
-        self._wait_ready()
+        with self._undone_on_failure():
+            self._spawn()
+            self._wait_ready()
 
     async def astart(self) -> None:
         """As `start`, without blocking the event loop."""
-        # Spawned in this thread, not in a worker's: see the class about the parent's death.
-        self._spawn()
-        await asyncio.to_thread(self._wait_ready)
+        with self._undone_on_failure():
+            # Spawned in this thread, not in a worker's: see the class about the parent's death.
+            self._spawn()
+            await asyncio.to_thread(self._wait_ready)
 
     def stop(self) -> None:
         """End the server in an orderly way, by force after 10 seconds; the store stays.
@@ -215,11 +217,7 @@ class EmbeddedServer:
         await asyncio.to_thread(self.close)
 
     def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
+        self.start()
         return self
 
     def __exit__(
@@ -228,18 +226,24 @@ class EmbeddedServer:
         self.close()
 
     async def __aenter__(self) -> Self:
-        try:
-            await self.astart()
-        except BaseException:
-            # Not awaited: a cancelled start must not leave a process behind.
-            self.close()
-            raise
+        await self.astart()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
+
+    @contextlib.contextmanager
+    def _undone_on_failure(self) -> Iterator[None]:
+        """Leave neither a process nor files behind when a start fails or is cancelled; a restart keeps its store."""
+        restart = self._temporary is not None or self._process is not None
+        try:
+            yield
+        except BaseException:
+            if not restart:
+                self.close()
+            raise
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None:
@@ -268,7 +272,6 @@ class EmbeddedServer:
         settings = {**self._config, "jetstream": {**jetstream, **self._config.get("jetstream", {})}}
         config_path = home / "nats-server.conf"
         config_path.write_text(json.dumps(settings), encoding="utf-8")
-        config_path.chmod(0o600)  # it may hold passwords
         command = [str(binary), "-c", str(config_path), "-a", _HOST, "-p", str(self._port or -1)]
         command += ["--ports_file_dir", str(home)]
         if sys.platform == "linux" and threading.current_thread() is threading.main_thread():
@@ -297,7 +300,7 @@ class EmbeddedServer:
         while time.monotonic() < deadline:
             if process.poll() is not None:
                 self._process = None
-                raise NotConnectedError(f"nats-server ended at once: {self._complaint()}; its log is {self.log_path}")
+                raise NotConnectedError(f"nats-server ended at once: {self._complaint()}")
             port = self._announced_port(process.pid)
             if port:
                 with contextlib.suppress(OSError, ValueError):
@@ -308,10 +311,7 @@ class EmbeddedServer:
             # The server tells nobody that the file is there: a short look again and again is all there is.
             time.sleep(_POLL_S)
         self.stop()
-        raise NotConnectedError(
-            f"nats-server was not ready within {self._start_timeout:g} s: {self._complaint()}; "
-            f"its log is {self.log_path}"
-        )
+        raise NotConnectedError(f"nats-server was not ready within {self._start_timeout:g} s: {self._complaint()}")
 
     def _announced_port(self, pid: int) -> int:
         """Port from the ports file of this very process; 0 while it is absent or half written."""
