@@ -6,6 +6,7 @@ stand here later. `NatsTransport` is nats-py by its public API.
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Callable, Mapping
 from itertools import count
 from types import TracebackType
@@ -102,6 +103,14 @@ class Transport(Protocol):
             OutcomeUnknownError: no reply within `timeout` seconds.
             MessageTooLargeError: it is bigger than `max_payload`.
             NotConnectedError: the connection is closed, or its buffer is full.
+        """
+
+    async def ping(self, timeout: float) -> None:  # noqa: ASYNC109 - see above
+        """Go to the server and back, in order with all other messages of the connection.
+
+        Raises:
+            OutcomeUnknownError: no answer within `timeout` seconds.
+            NotConnectedError: the connection is down or closed.
         """
 
     def open_inbox(self, callback: OnMessage) -> Inbox:
@@ -247,6 +256,18 @@ class NatsTransport:
         if is_no_responders(message):
             raise NoRespondersError(subject)
         return message
+
+    async def ping(self, timeout: float) -> None:  # noqa: ASYNC109 - see above
+        """See `Transport`."""
+        if not self._nc.is_connected:
+            raise NotConnectedError("not connected to a NATS server")
+        try:
+            async with asyncio.timeout(timeout):
+                await self._nc.flush(timeout=math.ceil(timeout))
+        except (TimeoutError, nats.errors.TimeoutError):
+            raise OutcomeUnknownError("ping") from None
+        except nats.errors.Error as err:
+            raise NotConnectedError(f"not connected to a NATS server: {err}") from err
 
     def open_inbox(self, callback: OnMessage) -> Inbox:
         """See `Transport`."""

@@ -82,7 +82,7 @@ def decode_map(value: Any, what: str, known: Mapping[str, bool], key: str = "") 
         raise DecodeError(what, key, "must be an object")
     fields = value if value.keys() <= known.keys() else _fold_case(value, known, what)
     for name, required in known.items():
-        if required and name not in fields:
+        if required and fields.get(name) is None:
             raise DecodeError(what, f"{key}.{name}" if key else name, "is missing")
     return Fields(fields, what, key)
 
@@ -190,6 +190,9 @@ class Fields:
         if type(value) is not str:
             raise self.wrong(name, "must be base64 text")
         try:
-            return b64decode(value, validate=True)
+            # Python reads more padding than there may be.
+            if len(value) % 4 == 0:
+                return b64decode(value, validate=True)
         except ValueError:
-            raise self.wrong(name, "is not valid base64") from None
+            pass
+        raise self.wrong(name, "is not valid base64")

@@ -94,6 +94,7 @@ class QueueSettings(msgspec.Struct, frozen=True, kw_only=True):
         """
         fields = decode_map(decode_json(data, "queue settings"), "queue settings", KEYS)
         default = cls(name="_")
+        lease_ns = fields.integer("lease", default.lease_ns)
         return cls(
             name=fields.name("name"),
             max_age_ns=fields.integer("max_age"),
@@ -104,7 +105,7 @@ class QueueSettings(msgspec.Struct, frozen=True, kw_only=True):
             max_concurrent=fields.integer("max_concurrent", default.max_concurrent),
             replicas=fields.integer("replicas", default.replicas),
             memory=fields.flag("memory"),
-            lease_ns=0 if fields.flag("go_workers") else fields.integer("lease", default.lease_ns),
+            lease_ns=0 if fields.flag("go_workers") else lease_ns,
         )
 
     def to_map(self) -> dict[str, Any]:
@@ -141,7 +142,7 @@ class QueueSettings(msgspec.Struct, frozen=True, kw_only=True):
                 (self.max_run_time_ns < NS_PER_MS, "max run time must be at least 1ms"),
                 (self.max_concurrent < 1, "max concurrent must be at least 1"),
                 (not 1 <= self.replicas <= _MAX_REPLICAS, "replicas must be 1 to 5"),
-                (self.ours and self.lease_ns < _MIN_LEASE_NS, "lease must be at least 200ms"),
+                (self.lease_ns != 0 and self.lease_ns < _MIN_LEASE_NS, "lease must be at least 200ms"),
             )
             if wrong
         ]

@@ -1,0 +1,56 @@
+"""What the engine counts, and the seam to whoever shows it.
+
+The names are those of the Go project's stats.go, so that existing dashboards keep working; those below `OWN` are ours.
+"""
+
+from typing import Final, Protocol
+
+__all__ = ["Meter", "NoMeter"]
+
+ITEM_CORRUPT: Final = "queue_item_corrupt_error_count"
+TASK_NOT_FOUND: Final = "queue_task_not_found_error_count"
+PAST_DEADLINE: Final = "queue_task_past_deadline_count"
+PAST_MAX_TRIES: Final = "queue_task_past_max_tries_count"
+POLLS: Final = "queue_poll_total"
+POLL_ERRORS: Final = "queue_poll_error_total"
+UPDATES: Final = "task_update_total"
+UPDATE_ERRORS: Final = "task_update_error_total"
+DEPENDENCIES_FAILED: Final = "task_dependencies_failed"
+BUSY: Final = "handler_busy_count"
+HANDLER_ERRORS: Final = "handler_error_total"
+HANDLER_RUNTIME: Final = "handler_runtime"
+
+OWN: Final = (
+    REFUSED := "bridge_save_refused_total",
+    DROPPED := "bridge_item_dropped_total",
+    PARKED := "bridge_item_parked_total",
+    NO_RESPONDERS := "bridge_no_responders_total",
+    TAKEN_OVER := "bridge_task_taken_over_total",
+    QUARANTINED := "bridge_quarantined_total",
+)
+
+
+class Meter(Protocol):
+    """Counts and times; must be cheap."""
+
+    def inc(self, name: str, amount: float = 1.0, **labels: str) -> None:
+        """Add to a counter."""
+
+    def set(self, name: str, value: float, **labels: str) -> None:
+        """Set a gauge."""
+
+    def observe(self, name: str, value: float, **labels: str) -> None:
+        """Add to a summary."""
+
+
+class NoMeter:
+    """Counts nothing."""
+
+    def inc(self, name: str, amount: float = 1.0, **labels: str) -> None:
+        """See `Meter`."""
+
+    def set(self, name: str, value: float, **labels: str) -> None:
+        """See `Meter`."""
+
+    def observe(self, name: str, value: float, **labels: str) -> None:
+        """See `Meter`."""

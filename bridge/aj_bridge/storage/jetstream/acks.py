@@ -1,0 +1,46 @@
+"""Acknowledgements: what their reply subject says, and the words that are sent to it.
+
+Source: nats-server's consumer.go; the subject has 9 tokens, or 12 where it names a domain and an account.
+"""
+
+from typing import Final
+
+import msgspec
+
+from aj_sdk.wire.stamp import ItemRef
+
+__all__ = ["ACK", "NAK", "PROGRESS", "TERM", "nak_after", "read_ack_subject", "term"]
+
+ACK: Final = b"+ACK"
+NAK: Final = b"-NAK"
+PROGRESS: Final = b"+WPI"
+TERM: Final = b"+TERM"
+
+_V1_TOKENS: Final = 9
+_V2_MIN_TOKENS: Final = 11
+
+
+def read_ack_subject(subject: str) -> ItemRef | None:
+    """Read which delivery of which item an acknowledgement subject means; None when it is none."""
+    tokens = subject.split(".")
+    if tokens[:2] != ["$JS", "ACK"]:
+        return None
+    if len(tokens) == _V1_TOKENS:
+        delivered, sequence = tokens[4], tokens[5]
+    elif len(tokens) >= _V2_MIN_TOKENS:
+        delivered, sequence = tokens[6], tokens[7]
+    else:
+        return None
+    if not (delivered.isascii() and delivered.isdigit() and sequence.isascii() and sequence.isdigit()):
+        return None
+    return ItemRef(int(sequence), int(delivered))
+
+
+def nak_after(delay_ns: int) -> bytes:
+    """Return the word that gives an item back after a delay."""
+    return NAK + b" " + msgspec.json.encode({"delay": max(0, delay_ns)}) if delay_ns > 0 else NAK
+
+
+def term(reason: str) -> bytes:
+    """Return the word that takes an item out for good; the reason shows in the server's advisory."""
+    return TERM + b" " + reason.replace("\r", " ").replace("\n", " ").encode("utf-8", "replace")[:512]

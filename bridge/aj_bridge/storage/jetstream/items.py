@@ -1,0 +1,209 @@
+"""The work items of a queue: pulls as large as the demand, statuses, lost pulls, acknowledgements.
+
+A pull asks for no more items than can be started: prefetched ones would be locked for a whole lease when the bridge
+dies. Pull requests are not replayed on a reconnect (nats.py #504), so a pull that shows no sign of life for two
+heartbeats, or of before a reconnect, is asked again, on a new reply subject.
+"""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from itertools import count
+from typing import Final
+
+from aj_bridge.core.claim import Claim
+from aj_bridge.storage.jetstream.acks import ACK, NAK, PROGRESS, read_ack_subject, term
+from aj_bridge.storage.jetstream.waiting import H_DUE
+from aj_sdk.errors import StoreError
+from aj_sdk.jetstream import JetStream
+from aj_sdk.transport import Message, Subscription
+from aj_sdk.wire.codec import encode_json
+from aj_sdk.wire.headers import find_header
+from aj_sdk.wire.names import CONSUMER, H_SILENT, queue_stream, task_id_of_subject
+from aj_sdk.wire.queue import QueueSettings
+
+__all__ = ["JetStreamItems"]
+
+_log = logging.getLogger(__name__)
+
+_EXPIRES_NS: Final = 30_000_000_000
+_HEARTBEAT_NS: Final = 5_000_000_000
+_SILENCE_S: Final = 2 * _HEARTBEAT_NS / 1e9
+_TICK_S: Final = 0.5
+_BACKOFF_S: Final = 1.0
+_RENEW_TIMEOUT_S: Final = 2.0
+
+
+class JetStreamItems:
+    """`Items` of a queue in JetStream.
+
+    Args:
+        jetstream: the API of the account.
+        settings: the queue's settings.
+        ack_wait_ns: the consumer's AckWait.
+        earliest: when, at the earliest, the server can have sent what comes now (`Pulse.since`).
+    """
+
+    def __init__(
+        self, jetstream: JetStream, settings: QueueSettings, ack_wait_ns: int, earliest: Callable[[], float]
+    ) -> None:
+        self.settings = settings
+        self.ack_wait_ns = ack_wait_ns
+        self._earliest = earliest
+        self.polls = 0
+        self.poll_errors = 0
+        self._transport = jetstream.transport
+        self._next = f"{jetstream.prefix}.CONSUMER.MSG.NEXT.{queue_stream(settings.name)}.{CONSUMER}"
+        self._subject_prefix = f"CHORIA_AJ.Q.{settings.name}."
+        self._free = 0
+        self._pulls: dict[str, int] = {}
+        self._numbers = count()
+        self._inbox = ""
+        self._subscription: Subscription | None = None
+        self._ready: deque[Claim] = deque()
+        self._wake = asyncio.Event()
+        self._last_frame = 0.0
+        self._reconnects = 0
+        self._blocked_until = 0.0
+
+    async def open(self) -> None:
+        """Listen for deliveries."""
+        self._inbox = self._transport.new_subject()
+        self._subscription = await self._transport.subscribe(self._inbox + ".*", self._on_message)
+        self._reconnects = self._transport.reconnects
+
+    async def close(self) -> list[Claim]:
+        """Stop listening, and return what came and was not taken.
+
+        What the server hands out after this finds no listener, and comes again.
+        """
+        if self._subscription is not None:
+            subscription, self._subscription = self._subscription, None
+            await subscription.drain()
+        claims = list(self._ready)
+        self._ready.clear()
+        return claims
+
+    def want(self, free: int) -> None:
+        """See `Items`."""
+        self._free = free
+        if self._missing():
+            self._wake.set()
+
+    async def next(self) -> list[Claim]:
+        """See `Items`; asks for more while it waits."""
+        loop = asyncio.get_running_loop()
+        while not self._ready:
+            await self._pull()
+            self._wake.clear()
+            timer = loop.call_later(_TICK_S, self._wake.set)
+            try:
+                await self._wake.wait()
+            finally:
+                timer.cancel()
+        claims = list(self._ready)
+        self._ready.clear()
+        self._free -= len(claims)
+        return claims
+
+    def _missing(self) -> int:
+        # A pull for each free slot would cost more than the slots that wait for the next one.
+        outstanding = sum(self._pulls.values())
+        missing = self._free - outstanding - len(self._ready)
+        return 0 if missing <= 0 or (outstanding and missing < self._free // 8) else missing
+
+    async def _pull(self) -> None:
+        now = time.monotonic()
+        if self._transport.reconnects != self._reconnects:
+            self._reconnects = self._transport.reconnects
+            self._pulls.clear()
+        elif self._pulls and now - self._last_frame > _SILENCE_S:
+            _log.warning("queue %s: no sign of life of %d pulls, asking again", self.settings.name, len(self._pulls))
+            self.poll_errors += 1
+            self._pulls.clear()
+        missing = self._missing()
+        if not missing or now < self._blocked_until:
+            return
+        token = str(next(self._numbers))
+        self._pulls[token] = missing
+        self._last_frame = now
+        self.polls += 1
+        request = encode_json({"batch": missing, "expires": _EXPIRES_NS, "idle_heartbeat": _HEARTBEAT_NS})
+        try:
+            await self._transport.publish(self._next, request, reply=f"{self._inbox}.{token}")
+        except StoreError as err:
+            self._fail(token, str(err))
+
+    def _on_message(self, message: Message) -> None:
+        self._last_frame = time.monotonic()
+        if message.subject.startswith(self._inbox):
+            self._on_status(message)
+            return
+        item = read_ack_subject(message.reply)
+        if item is None:
+            _log.warning("queue %s: a message that no consumer sent on %s", self.settings.name, message.subject)
+            return
+        # The oldest pull is served first.
+        for token, left in self._pulls.items():
+            if left > 1:
+                self._pulls[token] = left - 1
+            else:
+                del self._pulls[token]
+            break
+        headers = message.headers
+        due = find_header(headers, H_DUE) or ""
+        self._ready.append(
+            Claim(
+                queue=self.settings.name,
+                task_id=self._task_id(message.subject),
+                body=message.data,
+                item=item,
+                received=self._earliest(),
+                token=message.reply,
+                fired=find_header(headers, "Nats-Scheduler") is not None,
+                silent=find_header(headers, H_SILENT) or "",
+                due_ns=int(due) if due.isascii() and due.isdigit() else 0,
+            )
+        )
+        self._wake.set()
+
+    def _task_id(self, subject: str) -> str:
+        # An item of more tokens than one below its queue names no task; its body will tell, and be refused.
+        rest = subject.removeprefix(self._subject_prefix)
+        return rest if "." not in rest else task_id_of_subject(subject)
+
+    def _on_status(self, message: Message) -> None:
+        headers = message.headers or {}
+        status = headers.get("Status", "")
+        if status == "100":
+            return
+        token = message.subject.rpartition(".")[2]
+        if status in ("404", "408") or headers.get("Description") == "Message Size Exceeds MaxBytes":
+            self._pulls.pop(token, None)
+            self._wake.set()
+            return
+        self._fail(token, headers.get("Description") or ("no such queue" if status == "503" else f"status {status}"))
+
+    def _fail(self, token: str, reason: str) -> None:
+        self._pulls.pop(token, None)
+        self.poll_errors += 1
+        self._blocked_until = time.monotonic() + _BACKOFF_S
+        _log.warning("queue %s: asking for work failed: %s", self.settings.name, reason)
+
+    async def ack(self, claim: Claim) -> None:
+        """See `Items`."""
+        await self._transport.publish(claim.token, ACK)
+
+    async def renew(self, claim: Claim) -> None:
+        """See `Items`."""
+        await self._transport.request(claim.token, PROGRESS, timeout=_RENEW_TIMEOUT_S)
+
+    async def give_back(self, claim: Claim) -> None:
+        """See `Items`."""
+        await self._transport.publish(claim.token, NAK)
+
+    async def discard(self, claim: Claim, reason: str) -> None:
+        """See `Items`."""
+        await self._transport.publish(claim.token, term(reason))

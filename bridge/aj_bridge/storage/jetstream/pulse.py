@@ -1,0 +1,50 @@
+"""A sign of life of the connection, a few times a second.
+
+Rests on the order of messages on a connection: what is read after an answer was sent after the question.
+"""
+
+import asyncio
+import contextlib
+import time
+from typing import Final
+
+from aj_sdk.errors import StoreError
+from aj_sdk.transport import Transport
+
+__all__ = ["NatsPulse"]
+
+_EVERY_S: Final = 0.25
+_TIMEOUT_S: Final = 2.0
+
+
+class NatsPulse:
+    """`Pulse` by pings; `run` is its background task.
+
+    Args:
+        transport: the connection.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self.since = time.monotonic()
+
+    async def run(self) -> None:
+        """Beat until cancelled."""
+        while True:
+            await self._try()
+            await asyncio.sleep(_EVERY_S)
+
+    async def beat(self) -> None:
+        """See `Pulse`."""
+        asked = time.monotonic()
+        while self.since < asked:
+            if not await self._try():
+                await asyncio.sleep(_EVERY_S)
+
+    async def _try(self) -> bool:
+        sent = time.monotonic()
+        with contextlib.suppress(StoreError):
+            await self._transport.ping(_TIMEOUT_S)
+            self.since = max(self.since, sent)
+            return True
+        return False

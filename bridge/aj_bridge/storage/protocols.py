@@ -1,0 +1,214 @@
+"""What the engine asks of storage, in the queue's words. No type of JetStream's appears here.
+
+`tests/contract` is one suite that every storage passes.
+"""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+import msgspec
+
+from aj_bridge.core.claim import Claim
+from aj_sdk.store import Stored
+from aj_sdk.wire.queue import QueueSettings
+from aj_sdk.wire.stamp import Stamp
+from aj_sdk.wire.task import TaskRecord
+
+__all__ = ["DeadLetter", "Items", "Notices", "Parked", "Pulse", "Records", "Storage", "Waiting"]
+
+
+class Records(Protocol):
+    """The task records, under compare-and-set."""
+
+    async def load(self, task_id: str) -> Stored | None:
+        """Read a record as its last writer left it, None when there is none.
+
+        Raises:
+            StoreError: the store failed.
+        """
+
+    async def load_many(self, task_ids: Iterable[str]) -> dict[str, Stored]:
+        """Read records; one that is absent is certainly absent, a found one may be a little old.
+
+        Raises:
+            StoreError: the store failed.
+        """
+
+    async def save(self, record: TaskRecord, *, expected: int, stamp: Stamp) -> int:
+        """Save a record once, and return its new sequence.
+
+        Raises:
+            ConflictError: somebody else wrote since `expected`.
+            OutcomeUnknownError: no answer in time; it may be saved.
+            TaskTooLargeError: the record does not fit.
+            StoreError: the store said no, or is not there.
+        """
+
+
+class Items(Protocol):
+    """The work items of one queue."""
+
+    @property
+    def settings(self) -> QueueSettings:
+        """The queue's settings."""
+
+    @property
+    def ack_wait_ns(self) -> int:
+        """How long an item stays with its owner without a sign of life: the lease."""
+
+    def want(self, free: int) -> None:
+        """Say how many more items can be started now; no more than that are asked for."""
+
+    async def next(self) -> list[Claim]:
+        """Wait for items; all that came together are given together.
+
+        They use up what was wanted: say it again with `want`.
+        """
+
+    async def close(self) -> list[Claim]:
+        """Take no more; return the claims that came and were not taken."""
+
+    async def ack(self, claim: Claim) -> None:
+        """Take the item out of the queue, without waiting for the confirmation.
+
+        Lost on the way, the item comes again and meets a final record.
+        """
+
+    async def renew(self, claim: Claim) -> None:
+        """Prove that the claim is alive; returns when the server has taken it down.
+
+        Raises:
+            StoreError: no confirmation in time.
+        """
+
+    async def give_back(self, claim: Claim) -> None:
+        """Let somebody else have the item at once."""
+
+    async def discard(self, claim: Claim, reason: str) -> None:
+        """Take an item out that can't be processed."""
+
+
+class Parked(msgspec.Struct, frozen=True, kw_only=True):
+    """An item that waits, or is about to.
+
+    Attributes:
+        queue: its queue.
+        task_id: its task.
+        due_ns: when it comes back, nanoseconds since the epoch.
+        sequence: sequence of its schedule, 0 where it waits inside the queue.
+        silent: the `AJ-Silent` text that it comes back with.
+    """
+
+    queue: str
+    task_id: str
+    due_ns: int
+    sequence: int = 0
+    silent: str = ""
+
+
+class Waiting(Protocol):
+    """The items that wait."""
+
+    @property
+    def schedules(self) -> bool:
+        """Whether items wait outside the queue; else they stay in it and come back with a delay."""
+
+    async def park(self, claim: Claim, due_ns: int, silent: str = "") -> Parked:
+        """Make sure that the item will come back; the claim is still held.
+
+        Raises:
+            StoreError: the store failed; nothing changed, or a schedule stands that does no harm.
+        """
+
+    async def leave(self, claim: Claim, parked: Parked) -> None:
+        """Let go of a claim whose item is parked."""
+
+    async def standing(self, queue: str, task_id: str) -> bool:
+        """Say whether the task's item waits and is not due.
+
+        Raises:
+            StoreError: the store failed.
+        """
+
+    async def wake(self, parked: Parked) -> bool:
+        """Bring a parked item back now; of several who try, one wins.
+
+        Raises:
+            StoreError: the store failed.
+        """
+
+
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
+    """What could not be processed, and why.
+
+    Attributes:
+        reason: `expired`, `terminated`, `unreachable` or `quarantined`.
+        detail: in words.
+        queue: its queue, empty when unknown.
+        task_id: its task, empty when unknown.
+        task_type: its type, empty when unknown.
+        tries: invocations started.
+        body: the record, or the item where there is no record, as it was.
+        at_ns: when, nanoseconds since the epoch.
+    """
+
+    reason: str
+    detail: str
+    queue: str
+    task_id: str
+    task_type: str
+    tries: int
+    body: bytes
+    at_ns: int
+
+
+class Notices(Protocol):
+    """What is told to others."""
+
+    async def state_changed(self, record: TaskRecord, now_ns: int) -> None:
+        """Publish a task's new state; best effort."""
+
+    async def bury(self, letter: DeadLetter) -> None:
+        """Store a dead letter; returns when it is stored.
+
+        Raises:
+            StoreError: the store failed.
+        """
+
+
+class Pulse(Protocol):
+    """Whether the storage can be reached, and since when what comes from it can have been under way."""
+
+    @property
+    def since(self) -> float:
+        """When the last answered sign of life was sent, seconds of the monotonic clock.
+
+        What is received now was sent after it: a process that stood still reads old deliveries from its socket.
+        """
+
+    async def beat(self) -> None:
+        """Send a sign of life now, and return when one was answered, however long that takes."""
+
+
+class Storage(Protocol):
+    """The four, for one queue."""
+
+    @property
+    def pulse(self) -> Pulse:
+        """The storage's sign of life."""
+
+    @property
+    def records(self) -> Records:
+        """The task records."""
+
+    @property
+    def items(self) -> Items:
+        """The queue's items."""
+
+    @property
+    def waiting(self) -> Waiting:
+        """The queue's waiting items."""
+
+    @property
+    def notices(self) -> Notices:
+        """Events and dead letters."""
