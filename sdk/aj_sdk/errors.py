@@ -7,6 +7,7 @@ AsyncJobsError
 |   +-- PayloadError           a payload or result that can't be encoded
 |   +-- TaskTooLargeError
 |   +-- TaskStateError         not possible in the state the task is in
+|   +-- TaskExistsError        another task has this id
 |   +-- DuplicateHandlerError
 +-- DecodeError                the peer or the stored data is bad
 +-- SignatureError
@@ -45,6 +46,7 @@ __all__ = [
     "RetryLater",
     "SignatureError",
     "StoreError",
+    "TaskExistsError",
     "TaskFailedError",
     "TaskNotFoundError",
     "TaskStateError",
@@ -119,6 +121,22 @@ class TaskStateError(UsageError):
 
 
 @dataclass(eq=False)
+class TaskExistsError(UsageError):
+    """Another task has this id.
+
+    Attributes:
+        task_id: the id.
+        differs: what is not the same: `type`, `queue` or `payload`.
+    """
+
+    task_id: str
+    differs: str
+
+    def __str__(self) -> str:
+        return f"task {self.task_id} exists already with another {self.differs}"
+
+
+@dataclass(eq=False)
 class DuplicateHandlerError(UsageError):
     """A second handler for the same task type."""
 
@@ -178,7 +196,7 @@ class QueueNotFoundError(StoreError):
     queue: str
 
     def __str__(self) -> str:
-        return f"queue {self.queue} not found"
+        return f"queue {self.queue} not found; `ajc queue add {self.queue}` makes it"
 
 
 @dataclass(eq=False)

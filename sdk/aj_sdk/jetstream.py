@@ -6,7 +6,7 @@ take them away (seen with nats-py 2.16). Knows streams, consumers and messages; 
 
 import asyncio
 from base64 import b64decode
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -38,6 +38,7 @@ _MAX_SUBJECTS: Final = 1024
 """A batched direct get takes 1024 subjects, 1025 are refused with 413 (seen)."""
 _BATCH_BYTES: Final = 900_000
 _FALLBACK_AT_ONCE: Final = 64
+_SCAN_BATCH: Final = 256
 
 EXPECTED_LAST_SUBJECT_SEQUENCE: Final = "Nats-Expected-Last-Subject-Sequence"
 
@@ -127,8 +128,11 @@ class JetStream:
 
     async def last(self, stream: str, subject: str) -> StoredMessage | None:
         """Read the last message of a subject from the stream's leader, None when there is none."""
+        return await self._read(stream, {"last_by_subj": subject})
+
+    async def _read(self, stream: str, request: Mapping[str, Any]) -> StoredMessage | None:
         try:
-            answer = await self.call(f"STREAM.MSG.GET.{stream}", {"last_by_subj": subject})
+            answer = await self.call(f"STREAM.MSG.GET.{stream}", request)
         except RefusedError as err:
             if err.code == MESSAGE_NOT_FOUND:
                 return None
@@ -167,7 +171,21 @@ class JetStream:
         return found
 
     async def _batch(self, stream: str, subjects: Sequence[str]) -> dict[str, StoredMessage]:
-        found: dict[str, StoredMessage] = {}
+        request = {"multi_last": subjects, "batch": len(subjects)}
+        return {message.subject: message for message in (await self._direct(stream, request)).messages}
+
+    async def _direct(self, stream: str, request: Mapping[str, Any]) -> "_Batch":
+        """Ask for several messages by direct get.
+
+        Raises:
+            NoRespondersError: the stream does not allow direct gets, or there is no such stream.
+            RefusedError: the server said no; one before 2.11 gives single messages only.
+            OutcomeUnknownError: no answer in time.
+        """
+        body = encode_json(request)
+        if len(body) > _BATCH_BYTES:
+            raise MessageTooLargeError(len(body), _BATCH_BYTES)
+        batch = _Batch()
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def on_message(message: Message) -> None:
@@ -175,29 +193,81 @@ class JetStream:
             status = headers.get("Status")
             if done.done():
                 return
-            if status is None or "Nats-Subject" in headers:
-                stored = _direct(headers, message.data)
-                found[stored.subject] = stored
-            elif status in ("204", "404"):
+            if "Nats-Subject" in headers:
+                if _NUM_PENDING in headers:
+                    batch.messages.append(_stored(headers, message.data))
+                else:
+                    # A server before 2.11 does not know batches: it gives one message and no end.
+                    done.set_exception(RefusedError("direct get", 0, "the server gives single messages only"))
+            elif status == "404":
+                done.set_result(None)
+            elif status == "204":
+                batch.left = int(headers.get(_NUM_PENDING, "0"))
                 done.set_result(None)
             elif status == "503":
                 done.set_exception(NoRespondersError(stream))
             else:
-                done.set_exception(RefusedError("direct get", int(status), headers.get("Description", "")))
+                done.set_exception(RefusedError("direct get", int(status or "0"), headers.get("Description", "")))
 
         inbox: Inbox = self.transport.open_inbox(on_message)
         try:
-            request = encode_json({"multi_last": subjects, "batch": len(subjects)})
-            if len(request) > _BATCH_BYTES:
-                raise MessageTooLargeError(len(request), _BATCH_BYTES)
-            await self.transport.publish(f"{self.prefix}.DIRECT.GET.{stream}", request, reply=inbox.subject)
+            await self.transport.publish(f"{self.prefix}.DIRECT.GET.{stream}", body, reply=inbox.subject)
             async with asyncio.timeout(self.timeout):
                 await done
         except TimeoutError:
             raise OutcomeUnknownError(f"direct get from {stream}") from None
         finally:
             inbox.close()
-        return found
+        return batch
+
+    async def scan(self, stream: str, subject: str, start: int = 1) -> AsyncIterator[StoredMessage]:
+        """Read the messages of a subject (wildcards allowed) from a sequence on, in the stream's order.
+
+        Batched direct gets where the stream and the server can, so that a message written just now may be missing
+        when a replica that lags answers; else single reads from the leader.
+        """
+        next_sequence = max(start, 1)
+        while stream not in self._no_batch:
+            request = {"next_by_subj": subject, "seq": next_sequence, "batch": _SCAN_BATCH}
+            try:
+                batch = await self._direct(stream, request)
+            except (NoRespondersError, RefusedError):
+                self._no_batch.add(stream)
+                break
+            for message in batch.messages:
+                next_sequence = message.sequence + 1
+                yield message
+            if not batch.messages or not batch.left:
+                return
+        ahead = 1
+        while True:
+            # Sequences have gaps, so each read asks for the next message at or after its place: the union holds
+            # all up to the last one found. How far ahead to ask follows from how many of the answers were new.
+            answers = await asyncio.gather(
+                *(self._read(stream, {"next_by_subj": subject, "seq": next_sequence + step}) for step in range(ahead))
+            )
+            found = {message.sequence: message for message in answers if message is not None}
+            for sequence in sorted(found):
+                next_sequence = sequence + 1
+                yield found[sequence]
+            if None in answers:
+                return
+            ahead = min(ahead * 2, _FALLBACK_AT_ONCE) if len(found) * 4 > ahead else max(ahead // 2, 1)
+
+    async def count(self, stream: str, subject: str) -> int | None:
+        """Count the messages of a subject (wildcards allowed), None where the stream or the server can't tell.
+
+        One direct get of the first of them, which says how many follow: STREAM.INFO would list every subject.
+        """
+        try:
+            batch = await self._direct(stream, {"next_by_subj": subject, "batch": 1})
+        except (NoRespondersError, RefusedError):
+            return None
+        return len(batch.messages) + batch.left
+
+    def batches_again(self, stream: str) -> None:
+        """Forget that a stream gave no batches: its configuration was changed."""
+        self._no_batch.discard(stream)
 
     async def stream_info(self, stream: str) -> dict[str, Any] | None:
         """Describe a stream (`config`, `state`), None when there is none."""
@@ -222,6 +292,14 @@ class JetStream:
     async def update_stream(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """Change a stream's configuration; give the whole of it."""
         return await self.call(f"STREAM.UPDATE.{config['name']}", config)
+
+    async def delete_stream(self, stream: str) -> None:
+        """Remove a stream with all that it holds."""
+        await self.call(f"STREAM.DELETE.{stream}")
+
+    async def delete_message(self, stream: str, sequence: int) -> None:
+        """Remove one message for good."""
+        await self.call(f"STREAM.MSG.DELETE.{stream}", {"seq": sequence})
 
     async def save_consumer(self, stream: str, config: Mapping[str, Any], action: str) -> dict[str, Any]:
         """Create or update a durable consumer.
@@ -267,11 +345,22 @@ class JetStream:
         return int(((await self.call("INFO")).get("api") or {}).get("level", 0))
 
 
-def _direct(headers: Mapping[str, str], data: bytes) -> StoredMessage:
+class _Batch:
+    """What a batched direct get gave: messages, and how many are left after them."""
+
+    __slots__ = ("left", "messages")
+
+    def __init__(self) -> None:
+        self.messages: list[StoredMessage] = []
+        self.left = 0
+
+
+def _stored(headers: Mapping[str, str], data: bytes) -> StoredMessage:
     own = {name: value for name, value in headers.items() if name not in _DIRECT_HEADERS}
     return StoredMessage(headers.get("Nats-Subject", ""), int(headers.get("Nats-Sequence", "0")), data, own)
 
 
+_NUM_PENDING: Final = "Nats-Num-Pending"
 _DIRECT_HEADERS: Final[frozenset[str]] = frozenset(
     {
         "Nats-Stream",

@@ -44,7 +44,7 @@ from aj_sdk.wire.stamp import Stamp, read_stamp
 from aj_sdk.wire.task import TaskRecord
 from aj_sdk.wire.times import format_time
 
-__all__ = ["FIRED_TTL", "HEADROOM", "Standing", "Store", "Stored"]
+__all__ = ["FIRED_TTL", "HEADROOM", "Place", "Standing", "Store", "Stored"]
 
 HEADROOM: Final = 32 * 1024
 """What enqueue leaves free below max_payload: a record grows by its state, its error and its headers."""
@@ -99,6 +99,14 @@ class Standing(msgspec.Struct, frozen=True):
 
     sequence: int
     headers: Mapping[str, str]
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where an item or a schedule of a task stands."""
+
+    stream: str
+    subject: str
+    sequence: int
 
 
 class Store:
@@ -304,12 +312,13 @@ class Store:
             return False
         return True
 
-    async def remove_item(self, queue: str, task_id: str) -> None:
-        """Take a task's item and schedule away, up to those that stand now; newer ones survive.
+    async def find_items(self, queue: str, task_id: str) -> list[Place]:
+        """Find where a task's item, its schedule and a fired copy stand.
 
         Raises:
             StoreError: the store failed.
         """
+        places = []
         for stream, subject in (
             (DELAYED_STREAM, schedule_subject(queue, task_id)),
             (DELAYED_STREAM, fired_subject(queue, task_id)),
@@ -317,11 +326,34 @@ class Store:
         ):
             try:
                 message = await self.jetstream.last(stream, subject)
-                if message is not None:
-                    await self.jetstream.purge(stream, subject, below=message.sequence + 1)
+            except RefusedError as err:
+                if err.code == STREAM_NOT_FOUND:
+                    continue
+                raise
+            if message is not None:
+                places.append(Place(stream, subject, message.sequence))
+        return places
+
+    async def remove_items(self, places: Iterable[Place]) -> None:
+        """Take items and schedules away, up to those that were found; newer ones survive.
+
+        Raises:
+            StoreError: the store failed.
+        """
+        for place in places:
+            try:
+                await self.jetstream.purge(place.stream, place.subject, below=place.sequence + 1)
             except RefusedError as err:
                 if err.code != STREAM_NOT_FOUND:
                     raise
+
+    async def remove_item(self, queue: str, task_id: str) -> None:
+        """Take a task's item and schedule away, up to those that stand now; newer ones survive.
+
+        Raises:
+            StoreError: the store failed.
+        """
+        await self.remove_items(await self.find_items(queue, task_id))
 
 
 def _read_record(body: bytes, task_id: str) -> tuple[TaskRecord | None, str]:

@@ -53,6 +53,7 @@ __all__ = [
     "queue_of_stream",
     "queue_stream",
     "schedule_subject",
+    "schedule_subjects",
     "task_event_subject",
     "task_id_of_subject",
     "task_subject",
@@ -159,6 +160,11 @@ def item_subjects(queue: str) -> str:
 def schedule_subject(queue: str, task_id: str) -> str:
     """Subject of the schedule that makes a waiting task's item."""
     return f"CHORIA_AJ.D.S.{check_name(queue, 'queue name')}.{check_name(task_id, 'task id')}"
+
+
+def schedule_subjects(queue: str) -> str:
+    """Schedules of a queue's waiting tasks."""
+    return f"CHORIA_AJ.D.S.{check_name(queue, 'queue name')}.*"
 
 
 def fired_subject(queue: str, task_id: str) -> str:

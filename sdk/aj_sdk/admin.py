@@ -1,0 +1,615 @@
+"""Everything an administrator does, in the words of tasks and queues: make, inspect, change, purge, remove.
+
+Used by `Client.admin`, by the command line and by the bridge when it binds its queues. Knows which server can do what
+(`aj_sdk.streams` knows what the streams look like).
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Collection, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from aj_sdk import streams
+from aj_sdk.enqueue import loaded, retry
+from aj_sdk.errors import (
+    ConflictError,
+    InvalidConfigError,
+    QueueNotFoundError,
+    RefusedError,
+    TaskNotFoundError,
+)
+from aj_sdk.jetstream import (
+    CONSUMER_NOT_FOUND,
+    STREAM_NAME_IN_USE,
+    STREAM_NOT_FOUND,
+    JetStream,
+)
+from aj_sdk.queue import Queue, Span, span_ns
+from aj_sdk.store import Store, Stored
+from aj_sdk.wire.names import (
+    CONSUMER,
+    DELAYED_STREAM,
+    QUEUE_STREAM_PREFIX,
+    TASK_SUBJECTS,
+    TASKS_STREAM,
+    fired_subjects,
+    is_name,
+    queue_of_stream,
+    queue_stream,
+    schedule_subjects,
+)
+from aj_sdk.wire.queue import QueueSettings, read_settings
+from aj_sdk.wire.state import TaskState
+from aj_sdk.wire.task import TaskRecord
+from aj_sdk.wire.times import parse_time
+
+__all__ = ["Admin", "BoundQueue", "QueueInfo", "TaskStoreInfo"]
+
+_log: Final = logging.getLogger(__name__)
+
+_SCHEDULES_LEVEL: Final = 2
+"""The JetStream API level (ADR-44) from which on a server has message schedules: 2.12."""
+
+_DELETE_ATTEMPTS: Final = 10
+_AT_ONCE: Final = 16
+
+
+class BoundQueue(msgspec.Struct, frozen=True, kw_only=True):
+    """A queue as a bridge finds it.
+
+    Attributes:
+        settings: its settings.
+        parks: whether waiting items fire into it, so that they may wait outside of its consumer.
+    """
+
+    settings: QueueSettings
+    parks: bool
+
+
+class QueueInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A queue and how it stands.
+
+    Attributes:
+        settings: its settings.
+        parks: whether waiting items fire into it.
+        items: items in its stream, those in flight too.
+        waiting: items that nobody has been handed.
+        in_flight: items handed to a worker and not yet acknowledged.
+        redelivered: those of them that were handed out before.
+        parked: items that wait outside (backoff, blocked), None where that can't be told.
+        pulls: requests for work that wait on the server.
+        bytes: what its stream takes.
+        created_ns: when it was made, in nanoseconds since the epoch.
+        oldest_ns: when its oldest item came, None when it is empty.
+        newest_ns: when its newest item came, None when it is empty.
+    """
+
+    settings: QueueSettings
+    parks: bool
+    items: int
+    waiting: int
+    in_flight: int
+    redelivered: int
+    parked: int | None
+    pulls: int
+    bytes: int
+    created_ns: int
+    oldest_ns: int | None
+    newest_ns: int | None
+
+
+class TaskStoreInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """The task store and how it stands.
+
+    Attributes:
+        tasks: how many it holds.
+        bytes: what they take.
+        retention_ns: how long a task is kept after its last change, 0 = for ever.
+        replicas: copies that a cluster keeps.
+        memory: whether the tasks are kept in memory.
+        direct_get: whether many tasks can be read in one request.
+        created_ns: when the store was made, in nanoseconds since the epoch.
+        first_ns: when the record that was changed longest ago was, None when the store is empty.
+        last_ns: when a record was last changed, None when the store is empty.
+    """
+
+    tasks: int
+    bytes: int
+    retention_ns: int
+    replicas: int
+    memory: bool
+    direct_get: bool
+    created_ns: int
+    first_ns: int | None
+    last_ns: int | None
+
+
+class Admin:
+    """What an administrator does.
+
+    Args:
+        jetstream: the API of the account.
+        store: tasks and items in it.
+    """
+
+    def __init__(self, jetstream: JetStream, store: Store) -> None:
+        self._js = jetstream
+        self._store = store
+
+    # The task store and our own streams.
+
+    async def ensure_task_store(self, *, memory: bool = False, replicas: int = 1, retention_ns: int = 0) -> None:
+        """Make the task store; one that is there stays as it is.
+
+        Args:
+            memory: keep the tasks in memory instead of on disk.
+            replicas: copies that a cluster keeps.
+            retention_ns: how long a task is kept after its last change, 0 = for ever.
+
+        Raises:
+            StoreError: the store failed or said no.
+        """
+        config = streams.task_store_config(memory=memory, replicas=replicas, retention_ns=retention_ns)
+        if await self._ensure_stream(config) is None:
+            self._js.batches_again(TASKS_STREAM)
+
+    async def enable_direct_get(self) -> bool:
+        """Allow direct gets on a task store that the Go project made, so that many tasks are read in one request.
+
+        Returns:
+            Whether they are allowed now; False when the server refused (permissions, for example).
+
+        Raises:
+            StoreError: the store failed.
+        """
+        try:
+            config = await self._stream_config(TASKS_STREAM)
+            if not config.get("allow_direct"):
+                await self._js.update_stream({**config, "allow_direct": True})
+        except RefusedError as err:
+            _log.info("the task store stays without direct gets, reading many tasks is slower: %s", err)
+            return False
+        self._js.batches_again(TASKS_STREAM)
+        return True
+
+    async def configure_task_store(self, *, retention: Span, replicas: int) -> TaskStoreInfo:
+        """Change how long tasks are kept and in how many copies.
+
+        Args:
+            retention: how long a task is kept after its last change, 0 = for ever.
+            replicas: copies that a cluster keeps, 1 to 5.
+
+        Raises:
+            InvalidConfigError: with every fault.
+            StoreError: the store failed or said no.
+        """
+        retention_ns = _checked_span(retention, "retention")
+        config = await self._stream_config(TASKS_STREAM)
+        await self._js.update_stream({**streams.with_age(config, retention_ns), "num_replicas": replicas})
+        return await self.task_store_info()
+
+    async def task_store_info(self) -> TaskStoreInfo:
+        """Describe the task store.
+
+        Raises:
+            StoreError: the store failed, or there is none.
+        """
+        # Never with subjects: at a million tasks that took 17 s of the server's CPU (seen).
+        info = await self._stream_info(TASKS_STREAM)
+        config, state = info["config"], info["state"]
+        return TaskStoreInfo(
+            tasks=int(state["messages"]),
+            bytes=int(state["bytes"]),
+            retention_ns=int(config.get("max_age") or 0),
+            replicas=int(config.get("num_replicas") or 1),
+            memory=config.get("storage") == "memory",
+            direct_get=bool(config.get("allow_direct")),
+            created_ns=parse_time(info["created"]),
+            first_ns=_message_time(state, "first_ts"),
+            last_ns=_message_time(state, "last_ts"),
+        )
+
+    async def ensure_delayed(self, *, replicas: int = 1, memory: bool = False) -> bool:
+        """Make the stream of waiting items, where the server has message schedules (2.12).
+
+        One that is there stays as it is, but gets at least as many copies.
+
+        Returns:
+            Whether items can wait there.
+
+        Raises:
+            StoreError: the store failed or said no.
+        """
+        if await self._js.api_level() < _SCHEDULES_LEVEL:
+            return False
+        config = await self._ensure_stream(streams.delayed_config(memory=memory, replicas=replicas))
+        if config is not None and int(config.get("num_replicas") or 1) < replicas:
+            await self._js.update_stream({**config, "num_replicas": replicas})
+        if config is None:
+            config = await self._stream_config(DELAYED_STREAM)
+        if not config.get("allow_msg_schedules"):
+            _log.warning("stream %s does not allow message schedules, so nothing can wait there", DELAYED_STREAM)
+            return False
+        return True
+
+    async def ensure_dead(self, *, replicas: int = 1, memory: bool = False) -> None:
+        """Make the stream of dead letters; one that is there stays as it is.
+
+        Raises:
+            StoreError: the store failed or said no.
+        """
+        await self._ensure_stream(streams.dead_config(memory=memory, replicas=replicas))
+
+    # Queues.
+
+    async def create_queue(self, queue: Queue | QueueSettings) -> QueueSettings:
+        """Make a queue; one that is there stays as it is.
+
+        Returns:
+            The queue's settings as they are.
+
+        Raises:
+            InvalidConfigError: with every fault of the settings.
+            StoreError: the store failed or said no.
+        """
+        settings = (queue.settings if isinstance(queue, Queue) else queue).check()
+        stream = queue_stream(settings.name)
+        if await self._js.stream_info(stream) is None:
+            parks = await self._try_delayed(settings)
+            await self._ensure_stream(streams.queue_config(settings, parks=parks))
+        if await self._js.consumer_info(stream, CONSUMER) is None:
+            try:
+                await self._js.save_consumer(stream, streams.consumer_config(settings), "create")
+            except RefusedError:
+                # Somebody made it at the same time, with settings of their own: then theirs hold.
+                if await self._js.consumer_info(stream, CONSUMER) is None:
+                    raise
+        return (await self.bind_queue(settings.name, adopt=False)).settings
+
+    async def bind_queue(self, name: str, *, adopt: bool) -> BoundQueue:
+        """Read a queue's settings, and set right what stands in the way of serving it.
+
+        Somebody who used the Go project's `queue configure` on a queue of ours set AckWait and MaxDeliver: these
+        become the max run time and the max tries, and the lease is restored.
+
+        Args:
+            name: the queue.
+            adopt: let waiting items fire into a queue that the Go project made, or that was made on a server before
+                2.12. AckWait and MaxDeliver stay as they are, so Go workers are not disturbed.
+
+        Raises:
+            QueueNotFoundError: there is no such queue.
+            StoreError: the store failed or said no.
+        """
+        stream, consumer = await self._queue(name)
+        settings, configured = read_settings(name, stream["config"], consumer["config"])
+        if configured:
+            _log.info(
+                "queue %s was configured from outside: max run time and max tries are taken over, the lease restored",
+                name,
+            )
+            await self._save_consumer(stream["config"], consumer["config"], settings)
+        parks = streams.has_source(stream["config"])
+        if parks or adopt:
+            parks = await self._try_delayed(settings) and (parks or await self._add_source(stream["config"], name))
+        return BoundQueue(settings=settings, parks=parks)
+
+    async def configure_queue(
+        self,
+        name: str,
+        *,
+        max_run_time: Span | None = None,
+        max_tries: int | None = None,
+        max_concurrent: int | None = None,
+        max_age: Span | None = None,
+        max_entries: int | None = None,
+        discard_old: bool | None = None,
+        replicas: int | None = None,
+        lease: Span | None = None,
+    ) -> QueueSettings:
+        """Change a queue; what is left out stays. See `Queue` for the meanings.
+
+        Returns:
+            The queue's settings after the change.
+
+        Raises:
+            QueueNotFoundError: there is no such queue.
+            InvalidConfigError: with every fault of the settings.
+            StoreError: the store failed or said no.
+        """
+        stream, consumer = await self._queue(name)
+        current, configured = read_settings(name, stream["config"], consumer["config"])
+        if lease is not None and not current.ours:
+            raise InvalidConfigError((f"queue {name} is for Go workers, which know no lease",))
+        changes = {
+            "max_run_time_ns": None if max_run_time is None else _checked_span(max_run_time, "max run time"),
+            "max_tries": max_tries,
+            "max_concurrent": max_concurrent,
+            "max_age_ns": None if max_age is None else _checked_span(max_age, "max age"),
+            "max_entries": max_entries,
+            "discard_old": discard_old,
+            "replicas": replicas,
+            "lease_ns": None if lease is None else max(_checked_span(lease, "lease"), 1),
+        }
+        wanted = msgspec.structs.replace(current, **{key: value for key, value in changes.items() if value is not None})
+        wanted.check()
+        if wanted != current or configured:
+            await self._js.update_stream(streams.changed_stream(stream["config"], wanted))
+            await self._save_consumer(stream["config"], consumer["config"], wanted)
+        return (await self.bind_queue(name, adopt=False)).settings
+
+    async def queue_names(self) -> list[str]:
+        """List the names of the queues, sorted.
+
+        Raises:
+            StoreError: the store failed.
+        """
+        found = await self._js.stream_names("CHORIA_AJ.Q.>")
+        names = (queue_of_stream(stream) for stream in found if stream.startswith(QUEUE_STREAM_PREFIX))
+        return sorted(name for name in names if is_name(name))
+
+    async def queue_info(self, name: str) -> QueueInfo:
+        """Describe a queue and how it stands.
+
+        Raises:
+            QueueNotFoundError: there is no such queue.
+            StoreError: the store failed.
+        """
+        (stream, consumer), parked = await asyncio.gather(
+            self._queue(name), self._js.count(DELAYED_STREAM, schedule_subjects(name))
+        )
+        settings, _ = read_settings(name, stream["config"], consumer["config"])
+        state = stream["state"]
+        return QueueInfo(
+            settings=settings,
+            parks=streams.has_source(stream["config"]),
+            items=int(state["messages"]),
+            waiting=int(consumer.get("num_pending") or 0),
+            in_flight=int(consumer.get("num_ack_pending") or 0),
+            redelivered=int(consumer.get("num_redelivered") or 0),
+            parked=parked,
+            pulls=int(consumer.get("num_waiting") or 0),
+            bytes=int(state["bytes"]),
+            created_ns=parse_time(stream["created"]),
+            oldest_ns=_message_time(state, "first_ts"),
+            newest_ns=_message_time(state, "last_ts"),
+        )
+
+    async def queues(self) -> list[QueueInfo]:
+        """Describe all queues, sorted by name; one that is removed or half made at this moment is left out.
+
+        Raises:
+            StoreError: the store failed.
+        """
+        limit = asyncio.Semaphore(_AT_ONCE)
+
+        async def describe(name: str) -> QueueInfo | None:
+            async with limit:
+                try:
+                    return await self.queue_info(name)
+                except QueueNotFoundError:
+                    return None
+
+        found = await asyncio.gather(*(describe(name) for name in await self.queue_names()))
+        return [info for info in found if info is not None]
+
+    async def purge_queue(self, name: str) -> int:
+        """Remove all items of a queue, parked ones too; the tasks' records stay.
+
+        Returns:
+            How many.
+
+        Raises:
+            QueueNotFoundError: there is no such queue.
+            StoreError: the store failed.
+        """
+        stream = queue_stream(name)
+        parked = await self._purge_parked(name)
+        try:
+            return parked + await self._js.purge(stream)
+        except RefusedError as err:
+            if err.code == STREAM_NOT_FOUND:
+                raise QueueNotFoundError(name) from err
+            raise
+
+    async def delete_queue(self, name: str) -> None:
+        """Remove a queue with all its items, parked ones too; the tasks' records stay.
+
+        Raises:
+            QueueNotFoundError: there is no such queue.
+            StoreError: the store failed.
+        """
+        try:
+            await self._js.delete_stream(queue_stream(name))
+        except RefusedError as err:
+            if err.code == STREAM_NOT_FOUND:
+                raise QueueNotFoundError(name) from err
+            raise
+        await self._purge_parked(name)
+
+    # Tasks.
+
+    async def list_tasks(
+        self,
+        limit: int = 200,
+        *,
+        state: TaskState | Collection[TaskState] | None = None,
+        queue: str | None = None,
+        type: str | None = None,  # noqa: A002 - the task's own word
+    ) -> AsyncIterator[Stored]:
+        """Read tasks in the order in which they were last changed, the one changed longest ago first.
+
+        A change that was made just now may not show yet where the store has replicas. A record that can't be read
+        comes with its `fault`, but only when no condition asks what is in it.
+
+        Args:
+            limit: at most so many, <= 0 for all.
+            state: only those in this state, or in one of these.
+            queue: only those of this queue.
+            type: only those of this type.
+
+        Raises:
+            StoreError: the store failed.
+        """
+        states = {state} if isinstance(state, TaskState) else state
+        left = limit
+        async for message in self._js.scan(TASKS_STREAM, TASK_SUBJECTS):
+            stored = Stored.read(message)
+            if not _matches(stored.record, states, queue, type):
+                continue
+            yield stored
+            left -= 1
+            if left == 0:
+                return
+
+    async def delete_task(self, task_id: str) -> None:
+        """Remove a task's record, its item and its schedule.
+
+        A handler that is at work on it goes on, but its outcome is not saved.
+
+        Raises:
+            TaskNotFoundError: there is no such task.
+            StoreError: the store failed.
+        """
+        for _ in range(_DELETE_ATTEMPTS):
+            stored = await loaded(self._store, task_id)
+            queue = stored.record.queue if stored.record is not None else ""
+            # Read before the record goes: what a new task of this id puts there afterwards must survive.
+            places = await self._store.find_items(queue, task_id) if queue else []
+            try:
+                await self._js.delete_message(TASKS_STREAM, stored.sequence)
+            except RefusedError as err:
+                current = await self._store.load(task_id)
+                if current is None:
+                    raise TaskNotFoundError(task_id) from err
+                if current.sequence == stored.sequence:
+                    raise
+                continue  # it was changed in between: remove what it is now
+            await self._store.remove_items(places)
+            return
+        raise ConflictError(task_id, stored.sequence)
+
+    async def retry_task(self, task_id: str) -> TaskRecord:
+        """Let a task that has ended start over, in the queue that it was in.
+
+        Returns:
+            The task as it is stored now: state `new` (`blocked` when it has dependencies), no tries.
+
+        Raises:
+            TaskNotFoundError: there is no such task.
+            TaskStateError: it has not ended.
+            StoreError: the store failed or said no.
+        """
+        return await retry(self._store, task_id)
+
+    async def purge_tasks(self) -> int:
+        """Remove all tasks; their items go when a worker comes upon them.
+
+        Returns:
+            How many.
+
+        Raises:
+            StoreError: the store failed, or there is no task store.
+        """
+        return await self._js.purge(TASKS_STREAM)
+
+    # Inside.
+
+    async def _ensure_stream(self, config: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Make a stream; give the configuration of one that was there before, None for a new one."""
+        info = await self._js.stream_info(config["name"])
+        if info is None:
+            try:
+                await self._js.create_stream(config)
+            except RefusedError as err:
+                if err.code != STREAM_NAME_IN_USE:
+                    raise
+                info = await self._stream_info(config["name"])
+            else:
+                return None
+        existing: dict[str, Any] = info["config"]
+        return existing
+
+    async def _stream_info(self, stream: str) -> dict[str, Any]:
+        info = await self._js.stream_info(stream)
+        if info is None:
+            hint = "; `ajc task initialize` makes it" if stream == TASKS_STREAM else ""
+            raise RefusedError(f"stream {stream}", STREAM_NOT_FOUND, f"not found{hint}")
+        return info
+
+    async def _stream_config(self, stream: str) -> dict[str, Any]:
+        config: dict[str, Any] = (await self._stream_info(stream))["config"]
+        return config
+
+    async def _queue(self, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        stream_name = queue_stream(name)
+        stream, consumer = await asyncio.gather(
+            self._js.stream_info(stream_name), self._js.consumer_info(stream_name, CONSUMER)
+        )
+        if stream is None:
+            raise QueueNotFoundError(name)
+        if consumer is None:
+            raise RefusedError(
+                f"queue {name}", CONSUMER_NOT_FOUND, f"has no consumer; `ajc queue add {name}` completes it"
+            )
+        return stream, consumer
+
+    async def _save_consumer(
+        self, stream: Mapping[str, Any], consumer: Mapping[str, Any], settings: QueueSettings
+    ) -> None:
+        await self._js.save_consumer(stream["name"], streams.restored_consumer(consumer, settings), "update")
+
+    async def _try_delayed(self, settings: QueueSettings) -> bool:
+        try:
+            return await self.ensure_delayed(replicas=settings.replicas)
+        except RefusedError as err:
+            # A queue works without: what waits is then handed back with a delay.
+            _log.warning("items of queue %s can't wait outside of it: %s", settings.name, err)
+            return False
+
+    async def _add_source(self, config: Mapping[str, Any], name: str) -> bool:
+        try:
+            await self._js.update_stream(streams.with_source(config, name))
+        except RefusedError as err:
+            _log.warning("queue %s is not adopted, what waits is handed back with a delay: %s", name, err)
+            return False
+        return True
+
+    async def _purge_parked(self, name: str) -> int:
+        parked = 0
+        try:
+            parked = await self._js.purge(DELAYED_STREAM, schedule_subjects(name))
+            await self._js.purge(DELAYED_STREAM, fired_subjects(name))
+        except RefusedError as err:
+            if err.code != STREAM_NOT_FOUND:
+                raise
+        return parked
+
+
+def _matches(
+    record: TaskRecord | None, states: Collection[TaskState] | None, queue: str | None, task_type: str | None
+) -> bool:
+    if record is None:
+        return states is None and queue is None and task_type is None
+    return (
+        (states is None or record.state in states)
+        and (queue is None or record.queue == queue)
+        and (task_type is None or record.type == task_type)
+    )
+
+
+def _message_time(state: Mapping[str, Any], key: str) -> int | None:
+    # An empty stream tells Go's zero time, or that of a message that is gone.
+    return parse_time(state[key]) if int(state["messages"]) else None
+
+
+def _checked_span(span: Span, what: str) -> int:
+    try:
+        length = span_ns(span)
+    except ValueError as err:
+        raise InvalidConfigError((f"{what} is no length of time: {err}",)) from err
+    if length < 0:
+        raise InvalidConfigError((f"{what} must not be negative",))
+    return length

@@ -1,0 +1,180 @@
+"""How a task gets into its queue: save the record, then publish the item, and what each failure in between means.
+
+Shared by everyone who enqueues: the client, a retry, and whatever makes tasks on a schedule. The order and the
+meanings are those of the engine's rules: a refused item makes the task `queue_error`, one without an answer leaves it
+`new`, and doing it again under the same id is always safe.
+"""
+
+import logging
+import time
+from typing import Final
+
+from aj_sdk.errors import (
+    ConflictError,
+    DecodeError,
+    NotConnectedError,
+    OutcomeUnknownError,
+    StoreError,
+    TaskExistsError,
+    TaskNotFoundError,
+    TaskStateError,
+    TaskTooLargeError,
+)
+from aj_sdk.ids import new_id
+from aj_sdk.store import HEADROOM, Store, Stored
+from aj_sdk.wire.event import TaskStateEvent
+from aj_sdk.wire.names import DELAYED_STREAM, task_event_subject
+from aj_sdk.wire.state import TaskState
+from aj_sdk.wire.task import TaskRecord
+
+__all__ = ["enqueue", "loaded", "publish_state", "retry"]
+
+_log: Final = logging.getLogger(__name__)
+
+_ATTEMPTS: Final = 5
+_AGAIN: Final = frozenset({TaskState.NEW, TaskState.BLOCKED, TaskState.QUEUE_ERROR})
+"""States in which enqueueing a task again puts its item there; in the others it has been, or will come by itself."""
+
+
+async def enqueue(store: Store, record: TaskRecord) -> TaskRecord:
+    """Store a new task and put its item into its queue; a task that is there already is taken up where it stands.
+
+    Args:
+        store: where.
+        record: the task, in state `new` or `blocked`, with its queue.
+
+    Returns:
+        The task as it is stored.
+
+    Raises:
+        TaskTooLargeError: the record would not fit; nothing was sent.
+        TaskExistsError: there is another task under this id.
+        QueueNotFoundError: there is no such queue; the task is `queue_error`.
+        QueueFullError: the queue is full; the task is `queue_error`.
+        RefusedError: the server said no.
+        OutcomeUnknownError: no answer in time; calling again is safe.
+    """
+    size, limit = len(record.to_wire()), store.jetstream.transport.max_payload - HEADROOM
+    if size > limit:
+        raise TaskTooLargeError(record.id, size, limit)
+    for _ in range(_ATTEMPTS):
+        try:
+            sequence = await store.save_surely(record, expected=0)
+        except ConflictError:
+            stored = await store.load(record.id)
+            if stored is None:
+                continue  # it was removed in between
+            try:
+                return await _enqueue_again(store, stored, record)
+            except ConflictError:
+                continue
+        await publish_state(store, record)
+        return await _place(store, record, sequence, replace=False)
+    raise ConflictError(record.id, 0)
+
+
+async def _enqueue_again(store: Store, stored: Stored, wanted: TaskRecord) -> TaskRecord:
+    found = _readable(stored)
+    for what in ("type", "queue", "payload"):
+        if getattr(found, what) != getattr(wanted, what):
+            raise TaskExistsError(found.id, what)
+    if found.state not in _AGAIN:
+        return found
+    sequence = stored.sequence
+    if found.state is TaskState.QUEUE_ERROR:
+        found, sequence = await _start_over(store, stored, found)
+    # Replaces an item that is there: the ack of an old one would otherwise take the only item away.
+    return await _place(store, found, sequence, replace=True)
+
+
+async def retry(store: Store, task_id: str) -> TaskRecord:
+    """Let a task that has ended start over, in the queue that it was in.
+
+    Returns:
+        The task as it is stored now.
+
+    Raises:
+        TaskNotFoundError: there is no such task.
+        TaskStateError: it has not ended.
+        DecodeError: its record can't be read.
+        ConflictError: somebody else changed it meanwhile.
+        QueueNotFoundError: its queue is gone; the task is `queue_error`.
+        QueueFullError: its queue is full; the task is `queue_error`.
+        OutcomeUnknownError: no answer in time.
+    """
+    stored = await loaded(store, task_id)
+    record = _readable(stored)
+    if not record.state.final or not record.queue:
+        raise TaskStateError(task_id, record.state, "retry" if record.queue else "retry (it has no queue)")
+    places = await store.find_items(record.queue, task_id)
+    record, sequence = await _start_over(store, stored, record)
+    # A schedule of the round that has ended goes, one that a bridge stores from now on stays. An old item may stay
+    # too: it is replaced below, and until then it is the only one.
+    await store.remove_items(place for place in places if place.stream == DELAYED_STREAM)
+    return await _place(store, record, sequence, replace=True)
+
+
+async def _start_over(store: Store, stored: Stored, record: TaskRecord) -> tuple[TaskRecord, int]:
+    fresh = record.replace(
+        state=TaskState.BLOCKED if record.dependencies else TaskState.NEW,
+        tries=0,
+        tried_ns=None,
+        last_err="",
+        result=None,
+        dependency_results={},
+    )
+    sequence = await store.save_surely(fresh, expected=stored.sequence)
+    await publish_state(store, fresh)
+    return fresh, sequence
+
+
+async def _place(store: Store, record: TaskRecord, sequence: int, *, replace: bool) -> TaskRecord:
+    try:
+        await store.publish_item(record.queue, record.id, replace=replace)
+    except OutcomeUnknownError as err:
+        raise OutcomeUnknownError(f"enqueueing task {record.id}") from err
+    except NotConnectedError:
+        raise
+    except StoreError as err:
+        failed = record.replace(state=TaskState.QUEUE_ERROR, last_err=str(err))
+        try:
+            await store.save_surely(failed, expected=sequence)
+        except ConflictError:
+            # Somebody took the task on meanwhile, so it did get into its queue.
+            current = await store.load(record.id)
+            if current is not None and current.record is not None and not current.record.state.final:
+                return current.record
+        except StoreError as second:
+            _log.warning("task %s was not enqueued, and that could not be saved: %s", record.id, second)
+        else:
+            await publish_state(store, failed)
+        raise
+    return record
+
+
+async def publish_state(store: Store, record: TaskRecord) -> None:
+    """Tell the state that a task has come into; best effort, the store is the truth."""
+    event = TaskStateEvent.of(record, new_id(), time.time_ns())
+    try:
+        await store.jetstream.transport.publish(task_event_subject(record.id), event.to_wire())
+    except StoreError as err:
+        _log.debug("no event for task %s: %s", record.id, err)
+
+
+async def loaded(store: Store, task_id: str) -> Stored:
+    """Read a task.
+
+    Raises:
+        TaskNotFoundError: there is no such task.
+        StoreError: the store failed.
+    """
+    stored = await store.load(task_id)
+    if stored is None:
+        raise TaskNotFoundError(task_id)
+    return stored
+
+
+def _readable(stored: Stored) -> TaskRecord:
+    if stored.record is None:
+        raise DecodeError(f"task {stored.task_id}", "", stored.fault.removeprefix("task: "))
+    return stored.record
