@@ -11,7 +11,6 @@ from typing import Final
 
 from aj_sdk.errors import (
     ConflictError,
-    DecodeError,
     NotConnectedError,
     OutcomeUnknownError,
     StoreError,
@@ -74,7 +73,7 @@ async def enqueue(store: Store, record: TaskRecord) -> TaskRecord:
 
 
 async def _enqueue_again(store: Store, stored: Stored, wanted: TaskRecord) -> TaskRecord:
-    found = _readable(stored)
+    found = stored.readable()
     for what in ("type", "queue", "payload"):
         if getattr(found, what) != getattr(wanted, what):
             raise TaskExistsError(found.id, what)
@@ -103,7 +102,7 @@ async def retry(store: Store, task_id: str) -> TaskRecord:
         OutcomeUnknownError: no answer in time.
     """
     stored = await loaded(store, task_id)
-    record = _readable(stored)
+    record = stored.readable()
     if not record.state.final or not record.queue:
         raise TaskStateError(task_id, record.state, "retry" if record.queue else "retry (it has no queue)")
     places = await store.find_items(record.queue, task_id)
@@ -172,9 +171,3 @@ async def loaded(store: Store, task_id: str) -> Stored:
     if stored is None:
         raise TaskNotFoundError(task_id)
     return stored
-
-
-def _readable(stored: Stored) -> TaskRecord:
-    if stored.record is None:
-        raise DecodeError(f"task {stored.task_id}", "", stored.fault.removeprefix("task: "))
-    return stored.record

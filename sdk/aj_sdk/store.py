@@ -88,6 +88,16 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
             fault=fault,
         )
 
+    def readable(self) -> TaskRecord:
+        """Return the task.
+
+        Raises:
+            DecodeError: the bytes can't be read.
+        """
+        if self.record is None:
+            raise DecodeError(f"task {self.task_id}", "", self.fault.removeprefix("task: "))
+        return self.record
+
 
 class Standing(msgspec.Struct, frozen=True):
     """A schedule that stands: it has not fired.

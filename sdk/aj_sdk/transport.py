@@ -7,7 +7,7 @@ stand here later. `NatsTransport` is nats-py by its public API.
 import asyncio
 import contextlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from itertools import count
 from types import TracebackType
 from typing import Any, Final, Protocol, Self, TypeAlias
@@ -156,6 +156,11 @@ class _NatsSubscription:
 
 _PENDING_MESSAGES: Final = 1_000_000
 _PENDING_BYTES: Final = 512 * 1024 * 1024
+_NOT_CONNECTED: Final = (
+    nats.errors.ConnectionClosedError,
+    nats.errors.ConnectionDrainingError,
+    nats.errors.OutboundBufferLimitError,
+)
 
 
 class NatsTransport:
@@ -174,12 +179,7 @@ class NatsTransport:
 
     async def __aenter__(self) -> Self:
         self._prefix = self._nc.new_inbox() + "."
-        self._mux = await self._nc.subscribe(
-            self._prefix + "*",
-            cb=self._on_reply,
-            pending_msgs_limit=_PENDING_MESSAGES,
-            pending_bytes_limit=_PENDING_BYTES,
-        )
+        self._mux = await self._listen(self._prefix + "*", "", self._on_reply)
         return self
 
     async def __aexit__(
@@ -214,16 +214,16 @@ class NatsTransport:
         self, subject: str, data: bytes = b"", *, reply: str = "", headers: Headers | None = None
     ) -> None:
         """See `Transport`."""
+        limit = self._nc.max_payload
+        if len(data) > limit // 2:
+            # nats-py does not count the headers, and the server closes the connection over a message too large (seen).
+            size = len(data) + _header_bytes(headers)
+            if size > limit:
+                raise MessageTooLargeError(size, limit)
         try:
             await self._nc.publish(subject, data, reply, dict(headers) if headers else None)
-        except nats.errors.MaxPayloadError:
-            raise MessageTooLargeError(len(data), self._nc.max_payload) from None
-        except (
-            nats.errors.ConnectionClosedError,
-            nats.errors.ConnectionDrainingError,
-            nats.errors.OutboundBufferLimitError,
-        ) as err:
-            raise NotConnectedError(f"not connected to a NATS server: {err}") from err
+        except _NOT_CONNECTED as err:
+            raise _not_connected(err) from err
 
     async def request(
         self,
@@ -281,12 +281,27 @@ class NatsTransport:
         async def on_message(message: Msg) -> None:
             callback(message)
 
-        return _NatsSubscription(
-            await self._nc.subscribe(
+        return _NatsSubscription(await self._listen(subject, queue, on_message))
+
+    async def _listen(self, subject: str, queue: str, callback: Callable[[Msg], Awaitable[None]]) -> Any:
+        try:
+            return await self._nc.subscribe(
                 subject,
                 queue=queue,
-                cb=on_message,
+                cb=callback,
                 pending_msgs_limit=_PENDING_MESSAGES,
                 pending_bytes_limit=_PENDING_BYTES,
             )
-        )
+        except _NOT_CONNECTED as err:
+            raise _not_connected(err) from err
+
+
+def _header_bytes(headers: Headers | None) -> int:
+    if not headers:
+        return 0
+    # The version line, then `name: value`, each line and the block ended by CR LF.
+    return 12 + sum(len(name.encode()) + len(value.encode()) + 4 for name, value in headers.items())
+
+
+def _not_connected(err: Exception) -> NotConnectedError:
+    return NotConnectedError(f"not connected to a NATS server: {str(err).removeprefix('nats: ')}")

@@ -1,0 +1,475 @@
+"""The producer: enqueue tasks, look at them, wait for their results, watch what happens.
+
+`Client.connect(...)` opens a connection of its own, `Client(connection)` uses one that the program has. What an
+administrator does is `client.admin`.
+"""
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Any, Final, Literal, Self, TypeAlias, TypeVar, overload
+
+import msgspec
+from nats.aio.client import Client as Connection
+
+from aj_sdk.admin import Admin
+from aj_sdk.connect import ConnectionFlags, ConnectOptions, connect, resolve_connection
+from aj_sdk.enqueue import enqueue, loaded
+from aj_sdk.errors import (
+    AsyncJobsError,
+    DecodeError,
+    NoRespondersError,
+    OutcomeUnknownError,
+    QueueNotFoundError,
+    TaskFailedError,
+    UsageError,
+)
+from aj_sdk.ids import new_id
+from aj_sdk.jetstream import JetStream
+from aj_sdk.payload import encode_payload
+from aj_sdk.results import result_bytes, result_value
+from aj_sdk.store import Store
+from aj_sdk.transport import Message, NatsTransport
+from aj_sdk.wire.event import Event, TaskStateEvent, parse_event
+from aj_sdk.wire.names import DEFAULT_QUEUE, EVENTS, check_name, queue_stream, task_event_subject
+from aj_sdk.wire.queue import default_queue
+from aj_sdk.wire.state import TaskState
+from aj_sdk.wire.task import DEFAULT_MAX_TRIES, TaskRecord, TaskResult
+from aj_sdk.wire.times import from_datetime, to_timedelta_ns
+
+__all__ = ["Client", "Deadline", "TaskSpec"]
+
+_log: Final = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+Deadline: TypeAlias = datetime | timedelta
+"""A point in time with a time zone, or a span from now."""
+
+_FIRST_LOOK_S: Final = 1.0
+_LAST_LOOK_S: Final = 10.0
+_WATCHED: Final = 10_000
+"""Events that wait for a watcher that is slower than they come."""
+
+
+class TaskSpec(msgspec.Struct, frozen=True):
+    """A task to be made, for `Client.enqueue_many`.
+
+    Attributes:
+        type: its type, which decides about the handler.
+        payload: bytes as they are, None for none, anything else as JSON.
+        queue: where it goes; None for the queue that the call names.
+        id: a chosen id; None for a new one.
+        deadline: no try begins after it; None for no deadline.
+        max_tries: how often it is tried, <= 0 for no limit.
+    """
+
+    type: str
+    payload: Any = None
+    queue: str | None = None
+    id: str | None = None
+    deadline: Deadline | None = None
+    max_tries: int = DEFAULT_MAX_TRIES
+
+
+class Client:
+    """Produces tasks and reads them; an async context manager.
+
+    Args:
+        connection: an open nats-py connection of the program's; it is used, never closed.
+        jetstream_prefix: subject prefix of the JetStream API, for a domain or an imported account.
+        timeout: seconds to wait for each answer of the server.
+    """
+
+    def __init__(
+        self, connection: Connection | None = None, *, jetstream_prefix: str = "$JS.API", timeout: float = 5.0
+    ) -> None:
+        self._connection = connection
+        self._options: ConnectOptions | None = None
+        self._prefix = jetstream_prefix
+        self._timeout = timeout
+        self._stack: AsyncExitStack | None = None
+        self._store: Store | None = None
+        self._admin: Admin | None = None
+        self._queues: set[str] = set()
+        self._queues_lock = asyncio.Lock()
+
+    @classmethod
+    def connect(
+        cls,
+        server: str | None = None,
+        *,
+        context: str | None = None,
+        options: ConnectOptions | None = None,
+        name: str = "asyncjobs",
+        timeout: float = 5.0,
+    ) -> Self:
+        """Make a client with a connection of its own, opened and closed by `async with`.
+
+        Without a server, a context and options, the environment decides: `AJ_SERVER`, `AJ_CONTEXT` and the like, the
+        context `AJC`, the one that the `nats` command has selected, a server on this machine.
+
+        Args:
+            server: URL, or several separated by commas.
+            context: name of a NATS context.
+            options: everything about the connection; then neither of the others.
+            name: name of the connection, shown by the server's monitoring.
+            timeout: seconds to wait for each answer of the server.
+
+        Raises:
+            InvalidConfigError: a URL or a context is wrong.
+            UsageError: more than one of server, context and options.
+        """
+        if sum(each is not None for each in (server, context, options)) > 1:
+            raise UsageError("give one of server, context and options")
+        if options is None:
+            flags = ConnectionFlags(server=server or "", context=context or "")
+            options = resolve_connection(flags, os.environ, name=name)
+        client = cls(jetstream_prefix=options.js_prefix, timeout=timeout)
+        client._options = options
+        return client
+
+    async def __aenter__(self) -> Self:
+        if self._stack is not None:
+            raise UsageError("the client is open already")
+        async with AsyncExitStack() as stack:
+            connection = self._connection
+            if connection is None:
+                if self._options is None:
+                    raise UsageError("a client needs a connection: Client(connection) or Client.connect(...)")
+                connection = await connect(self._options)
+                stack.push_async_callback(connection.close)
+            transport = await stack.enter_async_context(NatsTransport(connection))
+            jetstream = JetStream(transport, prefix=self._prefix, timeout=self._timeout)
+            self._store = Store(jetstream)
+            self._admin = Admin(jetstream, self._store)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        stack, self._stack = self._stack, None
+        self._store = self._admin = None
+        self._queues.clear()
+        if stack is not None:
+            await stack.aclose()
+
+    @property
+    def admin(self) -> Admin:
+        """Queues, the task store and tasks, for an administrator."""
+        if self._admin is None:
+            raise UsageError("the client is not open: use it in `async with`")
+        return self._admin
+
+    @property
+    def store(self) -> Store:
+        """Tasks and items as they are stored; for what `Client` and `Admin` do not offer."""
+        if self._store is None:
+            raise UsageError("the client is not open: use it in `async with`")
+        return self._store
+
+    # Producing.
+
+    async def enqueue(
+        self,
+        type: str,  # noqa: A002 - the task's own word
+        payload: Any = None,
+        *,
+        queue: str = DEFAULT_QUEUE,
+        id: str | None = None,  # noqa: A002 - the task's own word
+        deadline: Deadline | None = None,
+        max_tries: int = DEFAULT_MAX_TRIES,
+    ) -> TaskRecord:
+        """Store a task and put it into a queue.
+
+        With an id of the caller's, doing it again is safe and makes one task: the second call finds the first one's
+        and finishes what may be left of it. The queue `DEFAULT` and the task store are made when they are not there.
+
+        Args:
+            type: the task's type, which decides about the handler.
+            payload: bytes as they are, None for none, anything else as JSON.
+            queue: where it goes.
+            id: a chosen id; None for a new one.
+            deadline: no try begins after it.
+            max_tries: how often it is tried, <= 0 for no limit.
+
+        Returns:
+            The task as it is stored.
+
+        Raises:
+            UsageError: a name, the payload or the deadline is wrong, or another task has this id; nothing was stored.
+            QueueNotFoundError: there is no such queue; make it with `ajc queue add NAME` or
+                `await client.admin.create_queue(Queue(NAME))`.
+            QueueFullError: the queue takes no more; the task is stored as `queue_error`, enqueue it again later.
+            OutcomeUnknownError: no answer in time; enqueue it again with the same id.
+            StoreError: the store failed or said no.
+        """
+        spec = TaskSpec(type, payload, queue, id, deadline, max_tries)
+        return await self._enqueue(spec, queue)
+
+    @overload
+    async def enqueue_many(
+        self,
+        tasks: Iterable[tuple[str, Any] | TaskSpec],
+        *,
+        queue: str = DEFAULT_QUEUE,
+        concurrency: int = 256,
+        return_errors: Literal[False] = False,
+    ) -> list[TaskRecord]: ...
+    @overload
+    async def enqueue_many(
+        self,
+        tasks: Iterable[tuple[str, Any] | TaskSpec],
+        *,
+        queue: str = DEFAULT_QUEUE,
+        concurrency: int = 256,
+        return_errors: Literal[True],
+    ) -> list[TaskRecord | AsyncJobsError]: ...
+    async def enqueue_many(
+        self,
+        tasks: Iterable[tuple[str, Any] | TaskSpec],
+        *,
+        queue: str = DEFAULT_QUEUE,
+        concurrency: int = 256,
+        return_errors: bool = False,
+    ) -> list[TaskRecord] | list[TaskRecord | AsyncJobsError]:
+        """Store many tasks and put them into queues, several at once.
+
+        The tasks' order in the queue is not that of the iterable. When one fails, no new ones are begun, those under
+        way are finished, and the first error is raised; give ids and it is safe to do it all again.
+
+        Args:
+            tasks: pairs of type and payload, or `TaskSpec` values; read as they are needed.
+            queue: where those go that name no queue of their own.
+            concurrency: how many are under way at once.
+            return_errors: do them all, and give an error in place of each task that failed.
+
+        Returns:
+            The tasks as they are stored, in the order of the iterable.
+
+        Raises:
+            AsyncJobsError: see `enqueue`.
+        """
+        if concurrency < 1:
+            raise UsageError("enqueue_many needs a concurrency of at least 1")
+        results: dict[int, TaskRecord] = {}
+        errors: dict[int, AsyncJobsError] = {}
+        numbered = enumerate(tasks)
+
+        async def work() -> None:
+            for number, task in numbered:
+                try:
+                    results[number] = await self._enqueue(_spec(task), queue)
+                except AsyncJobsError as err:
+                    errors[number] = err
+                if errors and not return_errors:
+                    return
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(concurrency):
+                    group.create_task(work())
+        except BaseExceptionGroup as group_error:
+            raise group_error.exceptions[0] from None  # what the iterable itself raised
+        if errors and not return_errors:
+            raise errors[min(errors)]
+        done: dict[int, TaskRecord | AsyncJobsError] = {**results, **errors}
+        return [done[number] for number in range(len(done))]
+
+    async def _enqueue(self, spec: TaskSpec, queue: str) -> TaskRecord:
+        record = _new_record(spec, spec.queue or queue, time.time_ns())
+        await self._need_queue(record.queue)
+        try:
+            return await enqueue(self.store, record)
+        except QueueNotFoundError:
+            self._queues.discard(record.queue)
+            raise
+
+    async def _need_queue(self, name: str) -> None:
+        if name in self._queues:
+            return
+        async with self._queues_lock:
+            if name in self._queues:
+                return
+            await self.admin.ensure_task_store()
+            if name == DEFAULT_QUEUE:
+                await self.admin.create_queue(default_queue())
+            elif await self.store.jetstream.stream_info(queue_stream(name)) is None:
+                raise QueueNotFoundError(name)
+            self._queues.add(name)
+
+    # Reading.
+
+    async def load(self, task_id: str) -> TaskRecord:
+        """Read a task.
+
+        Raises:
+            InvalidNameError: not a task id.
+            TaskNotFoundError: there is no such task.
+            DecodeError: its record can't be read.
+            StoreError: the store failed.
+        """
+        stored = await loaded(self.store, task_id)
+        return stored.readable()
+
+    @overload
+    async def result(self, task_id: str, *, timeout: float | None = None, as_type: None = None) -> Any: ...  # noqa: ASYNC109
+    @overload
+    async def result(self, task_id: str, *, timeout: float | None = None, as_type: type[T]) -> T: ...  # noqa: ASYNC109
+    async def result(
+        self,
+        task_id: str,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - what a caller expects to find
+        as_type: Any = None,
+    ) -> Any:
+        """Wait until a task has ended, and return what its handler returned.
+
+        Without `as_type`: the value of a reply that is JSON, the bytes of another, None for an empty one, and what an
+        in-process Go handler left as it is; see `aj_sdk.results.result_value`.
+
+        Args:
+            task_id: the task.
+            timeout: seconds to wait; None for as long as it takes.
+            as_type: what to read the result as: `bytes`, `str`, or a type that a handler's payload may have.
+
+        Raises:
+            TimeoutError: it has not ended in time.
+            TaskFailedError: it ended without a result.
+            TaskNotFoundError: there is no such task, or it is gone.
+            PayloadError: the result does not fit `as_type`.
+            StoreError: the store failed.
+        """
+        found = await self._wait_for_result(task_id, timeout)
+        return None if found is None else result_value(found, as_type)
+
+    async def result_bytes(
+        self,
+        task_id: str,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - what a caller expects to find
+    ) -> bytes:
+        """Wait until a task has ended, and return the very bytes of its handler's reply; else as `result`."""
+        found = await self._wait_for_result(task_id, timeout)
+        return b"" if found is None else result_bytes(found)
+
+    async def _wait_for_result(self, task_id: str, seconds: float | None) -> TaskResult | None:
+        ended = asyncio.Event()
+
+        def on_event(message: Message) -> None:
+            try:
+                event = TaskStateEvent.from_wire(message.data)
+            except DecodeError:
+                return
+            if event.state.final:
+                ended.set()
+
+        # Listening comes before reading: what happens in between is then heard. Events may get lost, so the record is
+        # read again now and then.
+        async with asyncio.timeout(seconds):
+            subscription = await self.store.jetstream.transport.subscribe(task_event_subject(task_id), on_event)
+            try:
+                pause = _FIRST_LOOK_S
+                while True:
+                    ended.clear()
+                    try:
+                        record = await self.load(task_id)
+                    except (OutcomeUnknownError, NoRespondersError) as err:
+                        _log.debug("waiting for task %s: %s", task_id, err)
+                    else:
+                        if record.state is TaskState.COMPLETE:
+                            return record.result
+                        if record.state.final:
+                            raise TaskFailedError(task_id, record.state, record.last_err)
+                    try:
+                        async with asyncio.timeout(pause):
+                            await ended.wait()
+                    except TimeoutError:
+                        pause = min(pause * 1.5, _LAST_LOOK_S)
+            finally:
+                await subscription.close()
+
+    @asynccontextmanager
+    async def watch(self, task_id: str | None = None) -> AsyncIterator[AsyncIterator[Event]]:
+        """Listen to events: `async with client.watch() as events: async for event in events: ...`.
+
+        Everything that happens after the `async with` was entered is heard, unless the watcher is so slow that
+        10,000 events wait for it: then the oldest are dropped. Messages that are no known event are skipped.
+
+        Args:
+            task_id: only this task's; None for all events, a leader's election too.
+
+        Raises:
+            InvalidNameError: not a task id.
+            StoreError: there is no connection.
+        """
+        waiting: asyncio.Queue[Event] = asyncio.Queue()
+
+        def on_message(message: Message) -> None:
+            try:
+                event = parse_event(message.data)
+            except DecodeError as err:
+                _log.debug("skipped a message on %s: %s", message.subject, err)
+                return
+            if waiting.qsize() >= _WATCHED:
+                waiting.get_nowait()
+            waiting.put_nowait(event)
+
+        async def events() -> AsyncIterator[Event]:
+            while True:
+                yield await waiting.get()
+
+        jetstream = self.store.jetstream
+        subject = EVENTS if task_id is None else task_event_subject(task_id)
+        subscription = await jetstream.transport.subscribe(subject, on_message)
+        try:
+            await jetstream.api_level()  # a round trip: now the server knows the subscription
+            yield events()
+        finally:
+            await subscription.close()
+
+
+def _spec(task: tuple[str, Any] | TaskSpec) -> TaskSpec:
+    if isinstance(task, TaskSpec):
+        return task
+    if isinstance(task, tuple) and len(task) == 2:
+        return TaskSpec(*task)
+    raise UsageError(f"a task is a pair of type and payload or a TaskSpec, not {type(task).__name__}")
+
+
+def _new_record(spec: TaskSpec, queue: str, now_ns: int) -> TaskRecord:
+    if type(spec.max_tries) is not int:
+        raise UsageError(f"max_tries must be an integer, not {type(spec.max_tries).__name__}")
+    return TaskRecord(
+        id=new_id() if spec.id is None else _name(spec.id, "task id"),
+        type=_name(spec.type, "task type"),
+        queue=_name(queue, "queue name"),
+        payload=encode_payload(spec.payload),
+        created_ns=now_ns,
+        deadline_ns=None if spec.deadline is None else _deadline_ns(spec.deadline, now_ns),
+        max_tries=spec.max_tries,
+    )
+
+
+def _name(value: object, what: str) -> str:
+    if not isinstance(value, str):
+        raise UsageError(f"a {what} is text, not {type(value).__name__}")
+    return check_name(value, what)
+
+
+def _deadline_ns(deadline: Deadline, now_ns: int) -> int:
+    if not isinstance(deadline, datetime | timedelta):
+        raise UsageError(f"the deadline must be a datetime or a timedelta, not {type(deadline).__name__}")
+    try:
+        when = now_ns + to_timedelta_ns(deadline) if isinstance(deadline, timedelta) else from_datetime(deadline)
+    except ValueError as err:
+        raise UsageError(f"the deadline {err}") from None
+    if when <= now_ns:
+        raise UsageError("the deadline lies in the past: no try could begin")
+    return when
