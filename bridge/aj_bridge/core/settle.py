@@ -75,10 +75,27 @@ def settle(
 
 
 def too_large(record: TaskRecord, size: int, limit: int) -> Finish:
-    """Say what becomes of a task whose record does not fit a message any more."""
-    reason = f"the task's record needs {size} bytes with its result, a message takes {limit}"
-    small = record.replace(state=TaskState.TERMINATED, result=None, dependency_results={}, last_err=reason)
-    return Finish(small, Event.TOO_LARGE)
+    """Say what becomes of a task whose record does not fit a message.
+
+    It ends without its results; where that is not enough (a Go producer may fill a message to the last byte), with
+    nothing but what says which task it was. Its dead letter keeps the rest.
+    """
+    reason = f"the task's record needs {size} bytes, a message takes {limit}"
+    if record.state is not TaskState.TERMINATED or record.result is not None or record.dependency_results:
+        small = record.replace(state=TaskState.TERMINATED, result=None, dependency_results={}, last_err=reason)
+        return Finish(small, Event.TOO_LARGE)
+    bare = TaskRecord(
+        id=record.id,
+        type=record.type,
+        queue=record.queue,
+        state=TaskState.TERMINATED,
+        created_ns=record.created_ns,
+        max_tries=record.max_tries,
+        tries=record.tries,
+        tried_ns=record.tried_ns,
+        last_err=reason,
+    )
+    return Finish(bare, Event.TOO_LARGE)
 
 
 def _due(record: TaskRecord, due_ns: int) -> int:

@@ -33,24 +33,24 @@ OWN: Final = (
 class Meter(Protocol):
     """Counts and times; must be cheap."""
 
-    def inc(self, name: str, amount: float = 1.0, **labels: str) -> None:
-        """Add to a counter."""
+    def inc(self, name: str, /, **labels: str) -> None:
+        """Add one to a counter."""
 
-    def set(self, name: str, value: float, **labels: str) -> None:
+    def set(self, name: str, value: float, /, **labels: str) -> None:
         """Set a gauge."""
 
-    def observe(self, name: str, value: float, **labels: str) -> None:
+    def observe(self, name: str, value: float, /, **labels: str) -> None:
         """Add to a summary."""
 
 
 class NoMeter:
     """Counts nothing."""
 
-    def inc(self, name: str, amount: float = 1.0, **labels: str) -> None:
+    def inc(self, name: str, /, **labels: str) -> None:
         """See `Meter`."""
 
-    def set(self, name: str, value: float, **labels: str) -> None:
+    def set(self, name: str, value: float, /, **labels: str) -> None:
         """See `Meter`."""
 
-    def observe(self, name: str, value: float, **labels: str) -> None:
+    def observe(self, name: str, value: float, /, **labels: str) -> None:
         """See `Meter`."""

@@ -186,6 +186,10 @@ class Pulse(Protocol):
         What is received now was sent after it: a process that stood still reads old deliveries from its socket.
         """
 
+    @property
+    def standstills(self) -> int:
+        """How often we stood still or were cut off for longer than another bridge waits for an answer."""
+
     async def beat(self) -> None:
         """Send a sign of life now, and return when one was answered, however long that takes."""
 

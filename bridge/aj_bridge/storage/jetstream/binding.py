@@ -1,6 +1,8 @@
 """Binding a queue: what its stream, its consumer and the server can do decides how items wait."""
 
-from collections.abc import AsyncIterator
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from aj_bridge.storage.jetstream.items import JetStreamItems
@@ -10,6 +12,7 @@ from aj_bridge.storage.jetstream.waiting import DelayedItems, ScheduledItems
 from aj_sdk.admin import Admin
 from aj_sdk.jetstream import JetStream
 from aj_sdk.store import Store
+from aj_sdk.wire.queue import ack_wait_ns
 
 __all__ = ["JetStreamStorage", "open_storage"]
 
@@ -33,7 +36,9 @@ class JetStreamStorage:
 
 
 @asynccontextmanager
-async def open_storage(jetstream: JetStream, queue: str, *, adopt: bool = True) -> AsyncIterator[JetStreamStorage]:
+async def open_storage(
+    jetstream: JetStream, queue: str, *, adopt: bool = True, polled: Callable[[bool], None] = lambda _: None
+) -> AsyncIterator[JetStreamStorage]:
     """Bind a queue and listen for its items.
 
     Args:
@@ -41,6 +46,7 @@ async def open_storage(jetstream: JetStream, queue: str, *, adopt: bool = True) 
         queue: the queue.
         adopt: let the items of a queue that the Go project made wait outside it too, and turn direct get on where
             the Go project made the task store.
+        polled: called for each request for work, and with False when one failed.
 
     Raises:
         QueueNotFoundError: there is no such queue.
@@ -56,9 +62,13 @@ async def open_storage(jetstream: JetStream, queue: str, *, adopt: bool = True) 
     transport = jetstream.transport
     pulse = NatsPulse(transport)
     await pulse.beat()
-    items = JetStreamItems(jetstream, bound.settings, bound.ack_wait_ns, lambda: pulse.since)
+    settings = bound.settings
+    # The Go project's queues know one time only: the run time is the AckWait, the tries are deliveries.
+    ack_wait = ack_wait_ns(settings.lease_ns) if settings.ours else settings.max_run_time_ns
+    max_deliver = -1 if settings.ours else settings.max_tries
+    items = JetStreamItems(jetstream, settings, ack_wait, lambda: pulse.since, polled)
     waiting: ScheduledItems | DelayedItems = (
-        ScheduledItems(store, transport) if bound.parks else DelayedItems(store, transport, bound.max_deliver)
+        ScheduledItems(store, transport) if bound.parks else DelayedItems(store, transport, max_deliver)
     )
     await items.open()
     beating = asyncio.create_task(pulse.run(), name="pulse")

@@ -44,16 +44,21 @@ class JetStreamItems:
         settings: the queue's settings.
         ack_wait_ns: the consumer's AckWait.
         earliest: when, at the earliest, the server can have sent what comes now (`Pulse.since`).
+        polled: called for each request for work, and with False when one failed.
     """
 
     def __init__(
-        self, jetstream: JetStream, settings: QueueSettings, ack_wait_ns: int, earliest: Callable[[], float]
+        self,
+        jetstream: JetStream,
+        settings: QueueSettings,
+        ack_wait_ns: int,
+        earliest: Callable[[], float],
+        polled: Callable[[bool], None],
     ) -> None:
         self.settings = settings
         self.ack_wait_ns = ack_wait_ns
         self._earliest = earliest
-        self.polls = 0
-        self.poll_errors = 0
+        self._polled = polled
         self._transport = jetstream.transport
         self._next = f"{jetstream.prefix}.CONSUMER.MSG.NEXT.{queue_stream(settings.name)}.{CONSUMER}"
         self._subject_prefix = f"CHORIA_AJ.Q.{settings.name}."
@@ -121,7 +126,7 @@ class JetStreamItems:
             self._pulls.clear()
         elif self._pulls and now - self._last_frame > _SILENCE_S:
             _log.warning("queue %s: no sign of life of %d pulls, asking again", self.settings.name, len(self._pulls))
-            self.poll_errors += 1
+            self._polled(False)
             self._pulls.clear()
         missing = self._missing()
         if not missing or now < self._blocked_until:
@@ -129,7 +134,7 @@ class JetStreamItems:
         token = str(next(self._numbers))
         self._pulls[token] = missing
         self._last_frame = now
-        self.polls += 1
+        self._polled(True)
         request = encode_json({"batch": missing, "expires": _EXPIRES_NS, "idle_heartbeat": _HEARTBEAT_NS})
         try:
             await self._transport.publish(self._next, request, reply=f"{self._inbox}.{token}")
@@ -188,7 +193,7 @@ class JetStreamItems:
 
     def _fail(self, token: str, reason: str) -> None:
         self._pulls.pop(token, None)
-        self.poll_errors += 1
+        self._polled(False)
         self._blocked_until = time.monotonic() + _BACKOFF_S
         _log.warning("queue %s: asking for work failed: %s", self.settings.name, reason)
 

@@ -27,6 +27,7 @@ class NatsPulse:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
         self.since = time.monotonic()
+        self.standstills = 0
 
     async def run(self) -> None:
         """Beat until cancelled."""
@@ -45,6 +46,8 @@ class NatsPulse:
         sent = time.monotonic()
         with contextlib.suppress(StoreError):
             await self._transport.ping(_TIMEOUT_S)
+            if sent - self.since > _TIMEOUT_S:
+                self.standstills += 1
             self.since = max(self.since, sent)
             return True
         return False

@@ -78,7 +78,7 @@ class DelayedItems:
         """See `Waiting`."""
         last = 0 < self._max_deliver <= claim.item.delivery
         if last and claim.due_ns and parked.silent == claim.silent:
-            # Published again before and on its last delivery once more: MaxDeliver is 1, nothing is left but to hold it.
+            # Published again and at once on its last delivery: MaxDeliver is 1, so it must be held until it is due.
             await asyncio.sleep(max(0, parked.due_ns - time.time_ns()) / NS_PER_S)
             headers = {H_SILENT: parked.silent} if parked.silent else None
             await self._store.publish_item(parked.queue, parked.task_id, replace=True, headers=headers)
