@@ -1,0 +1,478 @@
+"""Runs handlers: listens for their requests, calls them, answers.
+
+The thin shell around `responder`: it knows the event loop, threads, signals and nats-py, and decides nothing about
+tasks.
+"""
+
+import asyncio
+import contextlib
+import functools
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from types import TracebackType
+from typing import Any, Final, Self
+
+import msgspec
+import nats.errors
+from nats.aio.client import Client as NatsClient
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from aj_sdk.connect import ConnectionFlags, ConnectOptions, connect, resolve_connection
+from aj_sdk.errors import NotConnectedError, StoreError, UsageError
+from aj_sdk.handling import TASK_LOGGER, Task
+from aj_sdk.responder import close_call, failed, open_call, succeeded
+from aj_sdk.services import DEFAULT_SERVICES, Service, Services
+from aj_sdk.threads import Threads
+from aj_sdk.wire.call import Failed, Reply, Terminated
+
+__all__ = ["DEFAULT_CONCURRENCY", "DEFAULT_GRACE_S", "HandlerStats", "Runner", "run"]
+
+DEFAULT_CONCURRENCY: Final = 100
+DEFAULT_GRACE_S: Final = 30.0
+DEFAULT_BACKLOG: Final = 1000
+
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+_PENDING_MESSAGES: Final = 65_536
+_DRAIN_TIMEOUT_S: Final = 5.0
+_FLUSH_TIMEOUT_S: Final = 2
+_CANCEL_TIMEOUT_S: Final = 2.0
+_LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+_ESCAPES: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
+_SHUTTING_DOWN: Final = Failed("handler is shutting down")
+
+_LOG: Final = logging.getLogger("aj_sdk")
+
+
+class HandlerStats(msgspec.Struct, frozen=True):
+    """What a handler did since its runner started.
+
+    Attributes:
+        requests: requests that came.
+        errors: those that were answered with an error or a terminate, and those that could not be answered.
+        in_flight: calls that run now; one that outran its deadline counts until it ends.
+    """
+
+    requests: int
+    errors: int
+    in_flight: int
+
+
+class _Lane:
+    """One service's subscription, slots and figures."""
+
+    def __init__(self, service: Service, concurrency: int) -> None:
+        self.service = service
+        self.slots = asyncio.Semaphore(min(service.concurrency or concurrency, concurrency))
+        self.subscription: Subscription | None = None
+        self.requests = 0
+        self.errors = 0
+        self.in_flight = 0
+
+
+class Runner:
+    """Handles the requests of the registered services, as a context manager or by `run`.
+
+    Entering it subscribes; when that is done the server knows all subscriptions. Leaving it
+
+    1. takes the subscriptions back: nothing new comes, but what the server had sent is handled,
+    2. gives the requests in hand (and those that wait for a slot) `grace` seconds to finish,
+    3. cancels the rest and answers each `handler is shutting down`, so that its task is retried soon,
+    4. flushes, so that all answers have left, and closes the connection if the runner opened it.
+
+    A coroutine that outruns its deadline is cancelled and its request answered `deadline exceeded`. A thread can't be
+    cancelled: the request of a plain function is answered at the deadline all the same, but the function runs on and
+    keeps its slot until it ends.
+
+    Args:
+        connection: a connection that the program has, which is left open; or options, to make one.
+        services: the handlers; None for those registered with `aj_sdk.service`.
+        concurrency: how many requests are handled at a time, over all handlers.
+        grace: seconds that requests in hand have to finish when the runner stops.
+        backlog: how many requests may wait for a slot; further ones are answered with an error at once. One whose
+            deadline passes while it waits is answered then.
+        on_ready: called when the subscriptions stand.
+
+    Raises:
+        UsageError: an option is wrong, or no handler is registered.
+    """
+
+    def __init__(
+        self,
+        connection: NatsClient | ConnectOptions,
+        services: Services | None = None,
+        *,
+        concurrency: int = DEFAULT_CONCURRENCY,
+        grace: float = DEFAULT_GRACE_S,
+        backlog: int = DEFAULT_BACKLOG,
+        on_ready: Callable[[], None] | None = None,
+    ) -> None:
+        if concurrency < 1:
+            raise UsageError("concurrency must be at least 1")
+        if not 0 <= grace < float("inf"):
+            raise UsageError("grace must be 0 or more seconds")
+        if backlog < 0:
+            raise UsageError("backlog must not be negative")
+        chosen = DEFAULT_SERVICES if services is None else services
+        if not len(chosen):
+            raise UsageError('no handlers are registered; write one with @service("some:type")')
+        self._given = connection
+        self._services = chosen
+        self._concurrency = concurrency
+        self._grace = grace
+        self._backlog = backlog
+        self._on_ready = on_ready
+        self._slots = asyncio.Semaphore(concurrency)
+        self._lanes = tuple(_Lane(service, concurrency) for service in chosen)
+        self._threads = Threads()
+        self._connection: NatsClient
+        self._requests: set[asyncio.Task[None]] = set()
+        self._work: set[asyncio.Future[Reply]] = set()
+        self._waiting = 0
+        self._asked = asyncio.Event()
+        self._quiet = asyncio.Event()
+        self._hurried = False
+        self._stopping = False
+        self._stopped = False
+        self._lost = False
+
+    @property
+    def stats(self) -> Mapping[str, HandlerStats]:
+        """Figures by task type; `catchall` for the handler of all types."""
+        return {lane.service.shown: HandlerStats(lane.requests, lane.errors, lane.in_flight) for lane in self._lanes}
+
+    def stop(self) -> None:
+        """Ask `run` to stop; asked a second time, it does not wait for the requests in hand any more."""
+        if self._asked.is_set():
+            self._hurried = True
+            self._quiet.set()
+        self._asked.set()
+
+    async def run(self, *, signals: bool = True) -> None:
+        """Handle requests until `stop` is called or a signal comes.
+
+        Args:
+            signals: stop on SIGTERM and SIGINT. The second one ends without waiting for the requests in hand, a
+                third one does what it does by default. False leaves signals to the program, as does a thread other
+                than the main one.
+
+        Raises:
+            NotConnectedError: no connection could be made, or the server closed it for good.
+        """
+        with self._stop_on_signals() if signals else contextlib.nullcontext():
+            async with self:
+                await self._asked.wait()
+        if self._lost:
+            raise NotConnectedError("the server closed the connection for good; see the log for its reason")
+
+    async def __aenter__(self) -> Self:
+        if isinstance(self._given, ConnectOptions):
+            self._connection = await connect(self._given, on_closed=self._on_closed)
+        else:
+            self._connection = self._given
+        try:
+            for lane in self._lanes:
+                lane.subscription = await self._connection.subscribe(
+                    lane.service.subject,
+                    queue=lane.service.queue_group,
+                    cb=functools.partial(self._on_request, lane),
+                    # The callback returns at once, so that hardly anything ever waits in the client.
+                    pending_msgs_limit=_PENDING_MESSAGES,
+                )
+            await self._connection.flush()
+            _LOG.info("ready: %s", ", ".join(lane.service.shown for lane in self._lanes))
+            if self._on_ready is not None:
+                self._on_ready()
+        except BaseException as err:
+            await self.__aexit__(type(err), err, None)
+            if isinstance(err, nats.errors.Error):
+                raise NotConnectedError(f"subscribing failed: {err}") from err
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self._finish()
+        finally:
+            for request in self._requests:
+                request.cancel()
+            self._threads.close()
+            if isinstance(self._given, ConnectOptions):
+                await self._connection.close()
+
+    async def _finish(self) -> None:
+        """Stop, in the order that the class describes."""
+        self._stopping = True
+        ends = asyncio.get_running_loop().time() + self._grace
+        await self._unsubscribe()
+        if self._requests:
+            _LOG.info("stopping: %d requests in hand", len(self._requests))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(ends):
+                while self._requests and not self._hurried:
+                    self._quiet.clear()
+                    await self._quiet.wait()
+        self._stopped = True
+        if self._requests:
+            _LOG.warning("stopping: %d requests are cancelled, they were not finished in time", len(self._requests))
+            # A task that is cancelled before its first step would never run, and so never answer.
+            await asyncio.sleep(0)
+            for request in self._requests:
+                request.cancel()
+        # Coroutines have a moment to clean up; one that does not end on being cancelled is left behind, as are threads.
+        left = {*self._requests, *(work for work in self._work if isinstance(work, asyncio.Task))}
+        if left:
+            await asyncio.wait(left, timeout=_CANCEL_TIMEOUT_S)
+        with contextlib.suppress(nats.errors.Error):
+            if self._connection.is_connected:
+                await self._connection.flush(_FLUSH_TIMEOUT_S)
+
+    async def _unsubscribe(self) -> None:
+        for lane in self._lanes:
+            subscription, lane.subscription = lane.subscription, None
+            if subscription is None:
+                continue
+            try:
+                # Without a server a drain would wait for its answer; nothing more can come anyway.
+                if self._connection.is_connected:
+                    async with asyncio.timeout(_DRAIN_TIMEOUT_S):
+                        await subscription.drain()  # type: ignore[no-untyped-call]
+                else:
+                    await subscription.unsubscribe()
+            except (nats.errors.Error, TimeoutError) as err:
+                _LOG.warning("taking back the subscription of %s failed: %s", lane.service.shown, err)
+
+    @contextlib.contextmanager
+    def _stop_on_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        installed: list[signal.Signals] = []
+
+        def on_signal() -> None:
+            if self._asked.is_set():
+                remove()
+            self.stop()
+
+        def remove() -> None:
+            while installed:
+                loop.remove_signal_handler(installed.pop())
+
+        # Only the main thread may set signal handlers.
+        with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):
+            for number in _SIGNALS:
+                loop.add_signal_handler(number, on_signal)
+                installed.append(number)
+        try:
+            yield
+        finally:
+            remove()
+
+    def _on_closed(self) -> None:
+        if not self._stopping:
+            self._lost = True
+            self._asked.set()
+
+    async def _on_request(self, lane: _Lane, message: Msg) -> None:
+        """Take a message; returns at once, because nats-py awaits it before it hands over the next one."""
+        request = asyncio.create_task(self._handle(lane, message, time.monotonic(), time.time_ns()))
+        self._requests.add(request)
+        request.add_done_callback(self._on_answered)
+
+    def _on_answered(self, request: asyncio.Task[None]) -> None:
+        self._requests.discard(request)
+        if self._stopping and not self._requests:
+            self._quiet.set()
+
+    async def _handle(self, lane: _Lane, message: Msg, arrived: float, now_ns: int) -> None:
+        """Handle one request from its arrival to its answer. Never raises."""
+        lane.requests += 1
+        if not message.reply:
+            lane.errors += 1
+            _LOG.warning("ignored a message on %s that nobody waits for: it has no reply subject", message.subject)
+            return
+        opened = open_call(message.headers, message.data, now_ns=now_ns, arrived=arrived, logger=lane.service.logger)
+        if isinstance(opened, Task):
+            try:
+                # A subscription that could not be taken back (the connection broke just then) may still bring some.
+                reply = _SHUTTING_DOWN if self._stopped else await self._reply(lane, opened)
+            except asyncio.CancelledError:
+                # We are cancelled by `_finish` alone, and then this task ends with its answer.
+                reply = _SHUTTING_DOWN
+            offered = bool(opened.protocol)
+        else:
+            _LOG.warning("refused a request on %s: %s", message.subject, opened)
+            reply, offered = opened, False
+        await self._answer(lane, message.reply, reply, offered=offered)
+
+    async def _answer(self, lane: _Lane, subject: str, reply: Reply, *, offered: bool) -> None:
+        response = close_call(reply, max_payload=self._connection.max_payload, offered=offered)
+        if response.headers:
+            lane.errors += 1
+        try:
+            await self._connection.publish(subject, response.body, headers=response.headers)
+        except nats.errors.Error as err:
+            _LOG.warning("an answer of %s could not be sent: %s", lane.service.shown, err)
+
+    async def _reply(self, lane: _Lane, task: Task) -> Reply:
+        """Call the handler when there is a slot for it, within the deadline."""
+        refusal = await self._take_slot(lane, task)
+        if refusal is not None:
+            task.log.warning("%s", refusal.error)
+            return refusal
+        work: asyncio.Future[Reply]
+        if lane.service.is_async:
+            work = asyncio.create_task(_call_coroutine(lane.service, task))
+        else:
+            work = self._threads.submit(functools.partial(_call_function, lane.service, task))
+        self._work.add(work)
+        work.add_done_callback(functools.partial(self._free_slot, lane))
+        try:
+            await asyncio.wait({work}, timeout=task.remaining)
+        finally:
+            # A thread's future must stay as it is: it tells when the slot is free.
+            if isinstance(work, asyncio.Task) and not work.done():
+                work.cancel()
+        if not work.done():
+            task.log.warning("deadline exceeded")
+            return Failed("deadline exceeded")
+        return Failed("CancelledError") if work.cancelled() else work.result()
+
+    async def _take_slot(self, lane: _Lane, task: Task) -> Failed | None:
+        """Wait for a slot of the handler's and one of the runner's; say why not when there is none in time."""
+        if lane.slots.locked() or self._slots.locked():
+            if self._waiting >= self._backlog:
+                return Failed(f"handler is busy: {self._waiting} requests are waiting")
+            self._waiting += 1
+            try:
+                async with asyncio.timeout(task.remaining):
+                    await lane.slots.acquire()
+                    try:
+                        await self._slots.acquire()
+                    except asyncio.CancelledError:
+                        lane.slots.release()
+                        raise
+            except TimeoutError:
+                return Failed("deadline passed before a slot was free")
+            finally:
+                self._waiting -= 1
+        else:
+            await lane.slots.acquire()
+            await self._slots.acquire()
+        lane.in_flight += 1
+        return None
+
+    def _free_slot(self, lane: _Lane, work: asyncio.Future[Reply]) -> None:
+        self._work.discard(work)
+        lane.in_flight -= 1
+        lane.slots.release()
+        self._slots.release()
+
+
+async def _call_coroutine(service: Service, task: Task) -> Reply:
+    try:
+        return _log_reply(task, succeeded(await service.bind(task)()), None)
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as err:
+        # The task boundary. SystemExit is a failed try too: one handler does not end the program of the others.
+        current = asyncio.current_task()
+        if isinstance(err, asyncio.CancelledError) and current is not None and current.cancelling():
+            raise
+        return _log_reply(task, failed(err), err)
+
+
+def _call_function(service: Service, task: Task) -> Reply:
+    try:
+        return _log_reply(task, succeeded(service.bind(task)()), None)
+    except BaseException as err:  # noqa: BLE001 - the task boundary, in a thread of our own
+        return _log_reply(task, failed(err), err)
+
+
+def _log_reply(task: Task, reply: Reply, error: BaseException | None) -> Reply:
+    """Log an outcome, and return it. Only a failure that nobody planned has a traceback."""
+    if isinstance(reply, Terminated):
+        task.log.warning("terminated: %s", reply.error)
+    elif isinstance(reply, Failed) and reply.retry_after_ns is not None:
+        task.log.info("to be tried again in %.3f s: %s", reply.retry_after_ns / 1e9, reply.error)
+    elif isinstance(reply, Failed):
+        task.log.error("handler failed: %s", reply.error, exc_info=error)
+    else:
+        task.log.debug("handled")
+    return reply
+
+
+def run(
+    services: Services | None = None,
+    *,
+    server: str = "",
+    context: str = "",
+    concurrency: int = DEFAULT_CONCURRENCY,
+    grace: float = DEFAULT_GRACE_S,
+    on_ready: Callable[[], None] | None = None,
+) -> None:
+    """Run handlers as a program of their own, until SIGTERM or SIGINT; the last line of a handler module.
+
+    Connects where `server`, `context`, or else the environment says (`AJ_SERVER`, `AJ_CONTEXT`), uses uvloop when it
+    is installed, and sets up logging to standard error when the program has not set up any. A program with an event
+    loop of its own uses `Runner`.
+
+    Args:
+        services: the handlers; None for those registered with `aj_sdk.service`.
+        server: URL of the NATS server, or several separated by commas.
+        context: name of a NATS context.
+        concurrency: how many requests are handled at a time, over all handlers.
+        grace: seconds that requests in hand have to finish after the first signal.
+        on_ready: called when the subscriptions stand.
+
+    Raises:
+        SystemExit: the program can't do its work; the reason stands on standard error. Code 2 for a wrong option or
+            configuration, 1 for a connection that can't be made or was lost for good.
+    """
+    with contextlib.suppress(RuntimeError):
+        asyncio.get_running_loop()
+        raise UsageError("run() starts an event loop of its own; in this one use: await Runner(...).run()")
+    if not logging.getLogger(TASK_LOGGER).hasHandlers():
+        _set_up_logging()
+
+    async def main() -> None:
+        flags = ConnectionFlags(server=server, context=context)
+        options = resolve_connection(flags, os.environ, name="asyncjobs-handlers")
+        await Runner(options, services, concurrency=concurrency, grace=grace, on_ready=on_ready).run()
+
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as loop:
+            loop.run(main())
+    except (UsageError, StoreError) as err:
+        sys.stderr.write(f"error: {err}\n")
+        raise SystemExit(2 if isinstance(err, UsageError) else 1) from None
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop  # noqa: PLC0415 - optional, and of use only here
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+class _TaskFormatter(logging.Formatter):
+    """Adds the task's fields to its lines, and escapes what an error's text may bring to spoil them."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the standard library's name
+        text = super().formatMessage(record).translate(_ESCAPES)
+        fields: dict[str, Any] = record.__dict__
+        if "task_id" not in fields:
+            return text
+        return f"{text} task_id={fields['task_id']} task_type={fields['task_type']} tries={fields['tries']}"
+
+
+def _set_up_logging() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(_TaskFormatter(_LOG_FORMAT))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])

@@ -1,0 +1,72 @@
+"""Threads in which plain functions run beside an event loop.
+
+Not `concurrent.futures`: the interpreter waits for its threads at the end, so a handler that hangs would keep a
+program alive that was told to stop and whose grace period is over. These are daemon threads.
+"""
+
+import asyncio
+import contextlib
+import contextvars
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import TypeVar
+
+__all__ = ["Threads"]
+
+R = TypeVar("R")
+
+
+class Threads:
+    """Threads that take one call after the other; started when they are needed, and then kept.
+
+    A kept thread keeps its thread-local values, such as a database connection, from call to call. There is no limit
+    here: who submits knows how many calls may run.
+    """
+
+    def __init__(self) -> None:
+        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._idle = threading.Semaphore(0)
+        self._started = 0
+
+    def submit(self, call: Callable[[], R]) -> asyncio.Future[R]:
+        """Run a call in a thread, in a copy of the current context.
+
+        Args:
+            call: must not raise: whoever would be told may be gone.
+
+        Returns:
+            A future of the running loop. Cancelling it does not stop the call.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[R] = loop.create_future()
+        context = contextvars.copy_context()
+
+        def job() -> None:
+            value = context.run(call)
+            # The loop may be closed by now: nobody waits for this call any more.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(_fulfil, future, value)
+
+        self._jobs.put(job)
+        if not self._idle.acquire(blocking=False):
+            self._started += 1
+            threading.Thread(target=self._work, name=f"aj-handler-{self._started}", daemon=True).start()
+        return future
+
+    def close(self) -> None:
+        """Let the threads end, each when its call does."""
+        for _ in range(self._started):
+            self._jobs.put(None)
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job()
+            # Nothing of a finished call is kept alive while this thread waits for the next one.
+            del job
+            self._idle.release()
+
+
+def _fulfil(future: asyncio.Future[R], value: R) -> None:
+    if not future.done():
+        future.set_result(value)
