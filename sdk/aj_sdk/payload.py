@@ -19,7 +19,9 @@ PayloadReader: TypeAlias = Callable[[bytes | None], Any]
 T = TypeVar("T")
 
 _RAW: Final = (bytes, bytearray, memoryview)
-_EXPECTED: Final = "annotate with a type that JSON can hold: dict, list, str, a dataclass, a TypedDict, a msgspec or "
+_EXPECTED: Final = (
+    "use what JSON can hold: dict, list, str, a dataclass, a TypedDict, a msgspec.Struct, a pydantic model"
+)
 
 
 def payload_reader(annotation: Any) -> PayloadReader:
@@ -40,6 +42,7 @@ def payload_reader(annotation: Any) -> PayloadReader:
     if annotation is object:
         annotation = Any
     try:
+        decode = msgspec.json.Decoder(annotation).decode
         found = tuple(_classes(msgspec.inspect.type_info(annotation), set()))
     except (TypeError, NameError) as err:
         raise UsageError(f"a payload can't be read as {_shown(annotation)}: {err}") from err
@@ -47,11 +50,7 @@ def payload_reader(annotation: Any) -> PayloadReader:
         return _pydantic_reader(annotation)
     for cls, custom in found:
         if custom and cls is not object:
-            raise UsageError(f"a payload can't be read as {_shown(cls)}: {_EXPECTED}pydantic type")
-    try:
-        decode = msgspec.json.Decoder(annotation).decode
-    except TypeError as err:
-        raise UsageError(f"a payload can't be read as {_shown(annotation)}: {err}") from err
+            raise UsageError(f"a payload can't be read as {_shown(cls)}: {_EXPECTED}")
     return lambda data: _read(decode, data)
 
 
@@ -132,13 +131,15 @@ def _pydantic_reader(annotation: Any) -> PayloadReader:
     import pydantic  # noqa: PLC0415 - the program that defined the model has loaded it
 
     try:
-        validate = pydantic.TypeAdapter(annotation).validate_json
-    except pydantic.errors.PydanticUserError as err:
+        adapter = pydantic.TypeAdapter(annotation)
+        # A model with a forward reference that was never defined would otherwise fail at the first payload.
+        adapter.rebuild(raise_errors=True)
+    except (pydantic.errors.PydanticUserError, pydantic.errors.PydanticUndefinedAnnotation) as err:
         raise UsageError(f"a payload can't be read as {_shown(annotation)}: {err.message}") from err
 
     def read(data: bytes | None) -> Any:
         try:
-            return validate(data or b"null")
+            return adapter.validate_json(data or b"null")
         except pydantic.ValidationError as err:
             fault = err.errors(include_url=False, include_input=False, include_context=False)[0]
             path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in fault["loc"])
