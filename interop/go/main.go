@@ -14,7 +14,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log"
 	"os"
@@ -38,7 +37,7 @@ type Task struct {
 
 func main() {
 	subject := cmp.Or(os.Getenv("AJ_SUBJECT"), "CHORIA_AJ.H.T."+cmp.Or(os.Getenv("AJ_TYPE"), "email:new"))
-	// Wait for a server that is not there yet, come back for ever to one that went away, notice a dead link within a
+	// Wait for a server that is not there yet, come back for ever to one that went away, notice a dead link in about a
 	// minute. Only a login that is refused twice closes the connection; then end, so that somebody sees it.
 	nc, err := nats.Connect(cmp.Or(os.Getenv("NATS_URL"), nats.DefaultURL), nats.RetryOnFailedConnect(true),
 		nats.MaxReconnects(-1), nats.ReconnectWait(500*time.Millisecond), nats.PingInterval(20*time.Second),
@@ -57,13 +56,13 @@ func main() {
 		})
 	})
 	must(err)
-	for errors.Is(nc.FlushTimeout(time.Second), nats.ErrTimeout) { // there is no server yet
+	for nc.FlushTimeout(time.Second) != nil { // there is no server yet
 	}
 	must(nc.LastError()) // if the subscription is refused, that is said before the flush is answered
+	stop, restore := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	fmt.Println("ready", subject)
 
 	// Stop in order: take nothing new, finish what is in hand, push the replies out. A second signal kills.
-	stop, restore := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	<-stop.Done()
 	restore()
 	drained := make(chan struct{})
@@ -106,7 +105,7 @@ func answer(request *nats.Msg, arrived time.Time) (reply *nats.Msg) {
 
 	var task Task
 	if err := json.Unmarshal(request.Data, &task); err != nil || task.ID == "" {
-		reply.Header.Set("AJ-Terminate", fmt.Sprint("request is not a task in JSON: ", err))
+		reply.Header.Set("AJ-Terminate", fmt.Sprintf("request is not a task in JSON: %.60q", request.Data))
 	} else if ctx.Err() != nil { // too late to begin: the bridge has given up, the next try may be running already
 		reply.Header.Set("AJ-Error", "deadline")
 	} else {

@@ -25,7 +25,7 @@ const fail = (message) => {
   process.exit(1);
 };
 
-// Wait for a server that is not there yet, come back for ever to one that went away, notice a dead link within a
+// Wait for a server that is not there yet, come back for ever to one that went away, notice a dead link in about a
 // minute. Only a login that is refused twice closes the connection; then end, so that somebody sees it.
 const nc = await connect({
   servers: urls.map((url) => url.host),
@@ -40,7 +40,6 @@ const nc = await connect({
 const requests = nc.subscribe(subject, { queue: env.AJ_QUEUE_GROUP || "q" });
 await nc.flush();
 if (requests.isClosed()) fail(`the server refused the subscription to ${subject}`);
-console.log(`ready ${subject}`);
 
 // Stop in order: take nothing new, finish what is in hand, push the replies out. A second signal kills.
 let stopping = false;
@@ -50,6 +49,7 @@ for (const signal of ["SIGTERM", "SIGINT"]) {
     requests.drain(); // ends the loop below, after the last request that the server had sent us
   });
 }
+console.log(`ready ${subject}`);
 
 const inHand = new Set();
 const waiting = []; // what is above 64 at once
