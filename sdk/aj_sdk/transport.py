@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import math
 from collections.abc import Awaitable, Callable, Mapping
+from heapq import heappop, heappush
 from itertools import count
 from types import TracebackType
 from typing import Any, Final, Protocol, Self, TypeAlias
@@ -156,11 +157,56 @@ class _NatsSubscription:
 
 _PENDING_MESSAGES: Final = 1_000_000
 _PENDING_BYTES: Final = 512 * 1024 * 1024
+_BURST: Final = 16
+_TICK_S: Final = 0.01
 _NOT_CONNECTED: Final = (
     nats.errors.ConnectionClosedError,
     nats.errors.ConnectionDrainingError,
     nats.errors.OutboundBufferLimitError,
 )
+
+
+class _Deadlines:
+    """Deadlines of many requests behind one timer: nearly all are answered, and a timer each costs more than a reply.
+
+    Args:
+        loop: the event loop.
+        passed: called with the token of each request whose deadline passed; it may be answered already.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, passed: Callable[[str], None]) -> None:
+        self._loop = loop
+        self._passed = passed
+        self._heap: list[tuple[float, str]] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, seconds: float, token: str) -> None:
+        """Add a deadline so many seconds from now."""
+        when = self._loop.time() + seconds
+        heappush(self._heap, (when, token))
+        if self._timer is None or when < self._timer.when():
+            self._arm()
+
+    def close(self) -> None:
+        """Forget them all."""
+        self._heap.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        # Not sooner than a tick from now: the first of many short deadlines would have the timer set for each.
+        when = max(self._heap[0][0], self._loop.time() + _TICK_S)
+        self._timer = self._loop.call_at(when, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        now = self._loop.time()
+        while self._heap and self._heap[0][0] <= now:
+            self._passed(heappop(self._heap)[1])
+        if self._heap:
+            self._arm()
 
 
 class NatsTransport:
@@ -173,11 +219,15 @@ class NatsTransport:
     def __init__(self, connection: NatsClient) -> None:
         self._nc = connection
         self._inboxes: dict[str, OnMessage] = {}
+        self._waiters: dict[str, asyncio.Future[Message]] = {}
         self._tokens = count()
         self._prefix = ""
         self._mux: Any = None
+        self._burst = _BURST
 
     async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
+        self._deadlines = _Deadlines(self._loop, self._on_timeout)
         self._prefix = self._nc.new_inbox() + "."
         self._mux = await self._listen(self._prefix + "*", "", self._on_reply)
         return self
@@ -190,6 +240,10 @@ class NatsTransport:
             with contextlib.suppress(nats.errors.Error):
                 await mux.unsubscribe()
         self._inboxes.clear()
+        self._deadlines.close()
+        for reply in self._waiters.values():
+            if not reply.done():
+                reply.set_exception(NotConnectedError("the transport was closed"))
 
     @property
     def max_payload(self) -> int:
@@ -206,9 +260,21 @@ class NatsTransport:
         return self._nc.new_inbox()
 
     async def _on_reply(self, message: Msg) -> None:
-        callback = self._inboxes.get(message.subject[len(self._prefix) :])
-        if callback is not None:
-            callback(message)
+        token = message.subject[len(self._prefix) :]
+        reply = self._waiters.get(token)
+        if reply is not None:
+            if not reply.done():
+                reply.set_result(message)
+        else:
+            callback = self._inboxes.get(token)
+            if callback is not None:
+                callback(message)
+        # A burst of replies wakes as many tasks; letting some of them run and write first keeps the server busy
+        # while we work on the others, instead of the two taking turns.
+        self._burst -= 1
+        if self._burst == 0:
+            self._burst = _BURST
+            await asyncio.sleep(0)
 
     async def publish(
         self, subject: str, data: bytes = b"", *, reply: str = "", headers: Headers | None = None
@@ -234,28 +300,25 @@ class NatsTransport:
         timeout: float,  # noqa: ASYNC109 - a value of the protocol
     ) -> Message:
         """See `Transport`."""
-        loop = asyncio.get_running_loop()
-        reply: asyncio.Future[Message] = loop.create_future()
-
-        def on_message(message: Message) -> None:
-            if not reply.done():
-                reply.set_result(message)
-
-        def on_timeout() -> None:
-            if not reply.done():
-                reply.set_exception(OutcomeUnknownError(f"request to {subject}"))
-
-        inbox = self.open_inbox(on_message)
-        timer = loop.call_later(timeout, on_timeout)
+        token = str(next(self._tokens))
+        reply: asyncio.Future[Message] = self._loop.create_future()
+        self._waiters[token] = reply
+        self._deadlines.add(timeout, token)
         try:
-            await self.publish(subject, data, reply=inbox.subject, headers=headers)
+            await self.publish(subject, data, reply=self._prefix + token, headers=headers)
             message = await reply
+        except OutcomeUnknownError:
+            raise OutcomeUnknownError(f"request to {subject}") from None
         finally:
-            timer.cancel()
-            inbox.close()
+            self._waiters.pop(token, None)
         if is_no_responders(message):
             raise NoRespondersError(subject)
         return message
+
+    def _on_timeout(self, token: str) -> None:
+        reply = self._waiters.get(token)
+        if reply is not None and not reply.done():
+            reply.set_exception(OutcomeUnknownError("request"))
 
     async def ping(self, timeout: float) -> None:  # noqa: ASYNC109 - see above
         """See `Transport`."""

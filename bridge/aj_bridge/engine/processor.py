@@ -6,6 +6,7 @@ Knows the order of the steps and what each failure of storage means for them; kn
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
+from itertools import count
 from typing import Any, Final
 
 import msgspec
@@ -36,7 +37,6 @@ from aj_bridge.engine.peers import ASK_TIMEOUT_S, Peers
 from aj_bridge.engine.router import Router
 from aj_bridge.storage.protocols import DeadLetter, Parked, Storage
 from aj_sdk.errors import ConflictError, OutcomeUnknownError, StoreError, TaskTooLargeError
-from aj_sdk.ids import new_id
 from aj_sdk.store import Stored
 from aj_sdk.wire.call import Completed, Failed, Terminated
 from aj_sdk.wire.names import is_name
@@ -110,6 +110,7 @@ class Processor:
         self._queue = parts.storage.items.settings
         self._breakers = Breakers(parts.clock.monotonic, parts.random)
         self._slots = asyncio.Semaphore(concurrency)
+        self._invocations = count(1)
         self._work: set[asyncio.Task[None]] = set()
         self._steadying = asyncio.Lock()
         self._standstills = parts.storage.pulse.standstills
@@ -279,7 +280,7 @@ class Processor:
             case Drop(why):
                 self._dropped("late", held, why)
             case Aftercare(record):
-                await self._after_final(held, record, stored.body)
+                await self._after_final(held, record, record)
                 await self._storage.items.ack(held.claim)
             case Park():
                 await self._park(held, stored.record, decision)
@@ -323,7 +324,8 @@ class Processor:
         began = self._parts.clock.monotonic()
         meter.set(m.BUSY, self.busy)
         try:
-            outcome = await self._parts.dispatch.call(record, route, new_id(), self._queue.max_run_time_ns)
+            invocation = f"{self._parts.owner}.{next(self._invocations)}"
+            outcome = await self._parts.dispatch.call(record, route, invocation, self._queue.max_run_time_ns)
         except Nobody as nobody:
             self._breakers.missed(record.type)
             meter.inc(m.NO_RESPONDERS, **labels)
@@ -379,7 +381,8 @@ class Processor:
                 finish = too_large(record, err.size, err.limit)
                 record, event = finish.record, finish.event
         self._count_end(event)
-        await self._after_final(held, record, before.to_wire() if event is Event.TOO_LARGE else record.to_wire())
+        # A record that was cut down to fit is buried as it was before.
+        await self._after_final(held, record, before if event is Event.TOO_LARGE else record)
         await self._storage.items.ack(held.claim)
 
     def _count_end(self, event: Event) -> None:
@@ -390,11 +393,11 @@ class Processor:
         elif event is Event.PARENT_FAILED:
             self._parts.meter.inc(m.DEPENDENCIES_FAILED)
 
-    async def _after_final(self, held: Held, record: TaskRecord, body: bytes) -> None:
+    async def _after_final(self, held: Held, record: TaskRecord, buried: TaskRecord) -> None:
         # Everything here may be repeated: a crash before the acknowledgement brings the item, and it, again.
         reason = dead_reason(record.state)
         if reason is not None:
-            await self._bury(held, reason, record.last_err, record, body)
+            await self._bury(held, reason, record.last_err, record, buried.to_wire())
 
     async def _quarantine(self, held: Held, stored: Stored | None, reason: str) -> None:
         meter = self._parts.meter
@@ -426,7 +429,7 @@ class Processor:
         if stored is None or stored.record is None or not stored.record.state.final:
             self._dropped("refused", held, "somebody else saved the task")
             return
-        await self._after_final(held, stored.record, stored.body)
+        await self._after_final(held, stored.record, stored.record)
         await self._storage.items.ack(held.claim)
 
     def _dropped(self, why: str, held: Held, text: str) -> None:

@@ -4,6 +4,7 @@ The one place that knows a subject. Source: the Go project's storage.go, and our
 """
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from aj_sdk.errors import InvalidNameError
@@ -32,10 +33,12 @@ __all__ = [
     "H_TASK_TRY",
     "H_TERMINATE",
     "H_TIMEOUT_MS",
+    "ITEM_SUBJECTS",
     "MAX_NAME",
     "NAME_PATTERN",
     "PROTOCOL",
     "QUEUE_STREAM_PREFIX",
+    "SCHEDULE_SUBJECTS",
     "TASKS_STREAM",
     "TASK_JSON",
     "TASK_MSGPACK",
@@ -70,8 +73,10 @@ CONSUMER: Final = "WORKERS"
 TASKS_STREAM: Final = "CHORIA_AJ_TASKS"
 TASK_SUBJECTS: Final = "CHORIA_AJ.T.*"
 QUEUE_STREAM_PREFIX: Final = "CHORIA_AJ_Q_"
+ITEM_SUBJECTS: Final = "CHORIA_AJ.Q.>"
 DELAYED_STREAM: Final = "CHORIA_AJ_DELAYED"
-DELAYED_SUBJECTS: Final = ("CHORIA_AJ.D.S.*.*", "CHORIA_AJ.D.F.*.*")
+SCHEDULE_SUBJECTS: Final = "CHORIA_AJ.D.S.*.*"
+DELAYED_SUBJECTS: Final = (SCHEDULE_SUBJECTS, "CHORIA_AJ.D.F.*.*")
 DEAD_STREAM: Final = "CHORIA_AJ_DEAD"
 DEAD_SUBJECTS: Final = "CHORIA_AJ.X.*.*.*"
 CONFIGURATION_BUCKET: Final = "CHORIA_AJ_CONFIGURATION"
@@ -107,6 +112,7 @@ H_ITEM: Final = "AJ-Item"
 H_SILENT: Final = "AJ-Silent"
 
 
+@lru_cache(maxsize=16384)  # each task's names become subjects many times over
 def is_name(value: str) -> bool:
     """Say whether a task id, task type, queue or schedule name may cross the wire."""
     return len(value) <= MAX_NAME and _NAME.fullmatch(value) is not None

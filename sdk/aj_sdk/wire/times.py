@@ -6,6 +6,7 @@ An instant is an integer of nanoseconds since the Unix epoch, because signatures
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
 __all__ = [
@@ -64,10 +65,14 @@ def parse_time(text: str) -> int:
 def format_time(instant_ns: int) -> str:
     """Write an instant in UTC, trailing zeros of the fraction dropped, as Go does."""
     seconds, nanos = divmod(instant_ns, NS_PER_S)
-    text = (_EPOCH + timedelta(seconds=seconds)).isoformat(timespec="seconds")[:19]
     if not nanos:
-        return text + "Z"
-    return f"{text}.{nanos:09d}".rstrip("0") + "Z"
+        return _format_second(seconds) + "Z"
+    return f"{_format_second(seconds)}.{nanos:09d}".rstrip("0") + "Z"
+
+
+@lru_cache(maxsize=1024)  # the times of a task that is worked on lie close together
+def _format_second(seconds: int) -> str:
+    return (_EPOCH + timedelta(seconds=seconds)).isoformat(timespec="seconds")[:19]
 
 
 def to_datetime(instant_ns: int) -> datetime:

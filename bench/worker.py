@@ -1,0 +1,131 @@
+"""One worker process of the throughput bench: takes N tasks to a remote handler, then prints what it cost.
+
+`bridge` is ours, with all its bookkeeping; `plain` is the loop that one writes first on nats-py: each of the
+concurrent workers fetches one item, loads its task, saves it active, asks the handler, saves the result and acks.
+"""
+
+import argparse
+import asyncio
+import base64
+import json
+import resource
+import time
+from collections.abc import Callable
+from typing import Any
+
+import nats
+import uvloop
+
+from aj_bridge.engine.bridge import Bridge, BridgeOptions
+from aj_bridge.engine.meter import UPDATES
+from aj_sdk.jetstream import JetStream
+from aj_sdk.transport import NatsTransport
+
+
+class CountingMeter:
+    """Counts completed tasks and stops the bridge at the last one."""
+
+    def __init__(self, wanted: int, done: Callable[[], None]) -> None:
+        self._left = wanted
+        self._done = done
+
+    def inc(self, name: str, /, **labels: str) -> None:
+        """Count."""
+        if name == UPDATES and labels.get("state") == "complete":
+            self._left -= 1
+            if self._left == 0:
+                self._done()
+
+    def set(self, name: str, value: float, /, **labels: str) -> None:
+        """Ignore gauges."""
+
+    def observe(self, name: str, value: float, /, **labels: str) -> None:
+        """Ignore summaries."""
+
+
+async def bridge(server: str, queue: str, count: int, concurrency: int) -> float:
+    """Work with our bridge; returns the seconds from its being ready to the last completed task."""
+    connection = await nats.connect(server, pending_size=8 << 20, skip_subject_validation=True)
+    times: dict[str, float] = {}
+
+    def done() -> None:
+        times["end"] = time.perf_counter()
+        worker.stop()
+
+    async with NatsTransport(connection) as transport:
+        worker = Bridge(
+            JetStream(transport),
+            BridgeOptions(queue=queue, concurrency=concurrency),
+            CountingMeter(count, done),
+        )
+        await worker.run(lambda *_: times.update(begin=time.perf_counter()))
+    await connection.close()
+    return times["end"] - times["begin"]
+
+
+async def plain(server: str, queue: str, count: int, concurrency: int) -> float:
+    """Work with the plain loop; returns the seconds for all tasks."""
+    connection = await nats.connect(server)
+    js = connection.jetstream()
+    left = count
+
+    async def work() -> None:
+        nonlocal left
+        pull = await js.pull_subscribe_bind("WORKERS", f"CHORIA_AJ_Q_{queue}")
+        while left > 0:
+            left -= 1
+            (item,) = await pull.fetch(1, timeout=30)
+            task_id = json.loads(item.data)["job"]
+            subject = f"CHORIA_AJ.T.{task_id}"
+            stored = await js.get_last_msg("CHORIA_AJ_TASKS", subject, direct=True)
+            assert stored.data is not None
+            task: dict[str, Any] = json.loads(stored.data)
+            task |= {"state": "active", "tries": task["tries"] + 1, "tried": _now()}
+            headers = {"Nats-Expected-Last-Subject-Sequence": str(stored.seq)}
+            saved = await js.publish(subject, json.dumps(task).encode(), headers=headers)
+            reply = await connection.request(
+                f"CHORIA_AJ.H.T.{task['type']}",
+                json.dumps(task).encode(),
+                timeout=30,
+                headers={"AJ-Content-Type": "application/x-asyncjobs-task+json", "AJ-Handler-Deadline": _now()},
+            )
+            result = {"payload": base64.b64encode(reply.data).decode(), "completed": _now()}
+            task |= {"state": "complete", "result": result}
+            headers = {"Nats-Expected-Last-Subject-Sequence": str(saved.seq)}
+            await js.publish(subject, json.dumps(task).encode(), headers=headers)
+            await item.ack()
+
+    begin = time.perf_counter()
+    await asyncio.gather(*(work() for _ in range(concurrency)))
+    seconds = time.perf_counter() - begin
+    await connection.close()
+    return seconds
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+WORKERS = {"bridge": bridge, "plain": plain}
+
+
+def main() -> None:
+    """Run one worker and print one JSON line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("worker", choices=WORKERS)
+    parser.add_argument("--server", required=True)
+    parser.add_argument("--queue", required=True)
+    parser.add_argument("--count", type=int, required=True)
+    parser.add_argument("--concurrency", type=int, required=True)
+    options = parser.parse_args()
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    work = WORKERS[options.worker](options.server, options.queue, options.count, options.concurrency)
+    # `aj-bridge run` uses uvloop; a first loop does not.
+    seconds = uvloop.run(work) if options.worker == "bridge" else asyncio.run(work)
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    print(json.dumps({"seconds": seconds, "cpu_seconds": cpu}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
