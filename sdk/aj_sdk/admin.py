@@ -16,6 +16,7 @@ from aj_sdk.enqueue import loaded, retry
 from aj_sdk.errors import (
     ConflictError,
     InvalidConfigError,
+    QueueExistsError,
     QueueNotFoundError,
     RefusedError,
     TaskNotFoundError,
@@ -27,12 +28,14 @@ from aj_sdk.jetstream import (
     JetStream,
 )
 from aj_sdk.queue import Queue, Span, span_ns
-from aj_sdk.store import Store, Stored
+from aj_sdk.store import Store, Stored, no_task_store
 from aj_sdk.wire.names import (
     CONSUMER,
+    DEAD_STREAM,
     DELAYED_STREAM,
+    ITEM_SUBJECTS,
     QUEUE_STREAM_PREFIX,
-    TASK_SUBJECTS,
+    SCHEDULE_SUBJECTS,
     TASKS_STREAM,
     fired_subjects,
     is_name,
@@ -45,7 +48,7 @@ from aj_sdk.wire.state import TaskState
 from aj_sdk.wire.task import TaskRecord
 from aj_sdk.wire.times import parse_time
 
-__all__ = ["Admin", "BoundQueue", "QueueInfo", "TaskStoreInfo"]
+__all__ = ["Admin", "BoundQueue", "Overview", "QueueInfo", "TaskStoreInfo"]
 
 _log: Final = logging.getLogger(__name__)
 
@@ -126,6 +129,24 @@ class TaskStoreInfo(msgspec.Struct, frozen=True, kw_only=True):
     last_ns: int | None
 
 
+class Overview(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything at a glance.
+
+    Attributes:
+        api_level: the server's JetStream API level: 0 before 2.11, 1 in 2.11, 2 from 2.12 on.
+        task_store: the task store, None where there is none.
+        queues: the queues, sorted by name.
+        parked: items that wait outside of their queues, None where nothing can wait there.
+        dead_letters: records that nobody could handle, None where there is no stream of them.
+    """
+
+    api_level: int
+    task_store: TaskStoreInfo | None
+    queues: tuple[QueueInfo, ...]
+    parked: int | None
+    dead_letters: int | None
+
+
 class Admin:
     """What an administrator does.
 
@@ -140,17 +161,19 @@ class Admin:
 
     # The task store and our own streams.
 
-    async def ensure_task_store(self, *, memory: bool = False, replicas: int = 1, retention_ns: int = 0) -> None:
+    async def ensure_task_store(self, *, memory: bool = False, replicas: int = 1, retention: Span = 0) -> None:
         """Make the task store; one that is there stays as it is.
 
         Args:
             memory: keep the tasks in memory instead of on disk.
             replicas: copies that a cluster keeps.
-            retention_ns: how long a task is kept after its last change, 0 = for ever.
+            retention: how long a task is kept after its last change, 0 = for ever.
 
         Raises:
+            InvalidConfigError: the retention is no length of time.
             StoreError: the store failed or said no.
         """
+        retention_ns = _checked_span(retention, "retention")
         config = streams.task_store_config(memory=memory, replicas=replicas, retention_ns=retention_ns)
         if await self._ensure_stream(config) is None:
             self._js.batches_again(TASKS_STREAM)
@@ -197,19 +220,7 @@ class Admin:
             StoreError: the store failed, or there is none.
         """
         # Never with subjects: at a million tasks that took 17 s of the server's CPU (seen).
-        info = await self._stream_info(TASKS_STREAM)
-        config, state = info["config"], info["state"]
-        return TaskStoreInfo(
-            tasks=int(state["messages"]),
-            bytes=int(state["bytes"]),
-            retention_ns=int(config.get("max_age") or 0),
-            replicas=int(config.get("num_replicas") or 1),
-            memory=config.get("storage") == "memory",
-            direct_get=bool(config.get("allow_direct")),
-            created_ns=parse_time(info["created"]),
-            first_ns=_message_time(state, "first_ts"),
-            last_ns=_message_time(state, "last_ts"),
-        )
+        return _task_store_info(await self._stream_info(TASKS_STREAM))
 
     async def ensure_delayed(self, *, replicas: int = 1, memory: bool = False) -> bool:
         """Make the stream of waiting items, where the server has message schedules (2.12).
@@ -242,24 +253,53 @@ class Admin:
         """
         await self._ensure_stream(streams.dead_config(memory=memory, replicas=replicas))
 
+    async def overview(self) -> Overview:
+        """Describe everything; makes nothing.
+
+        Raises:
+            StoreError: the store failed.
+        """
+        api_level, tasks, dead, parked, queues = await asyncio.gather(
+            self._js.api_level(),
+            self._js.stream_info(TASKS_STREAM),
+            self._js.stream_info(DEAD_STREAM),
+            self._js.count(DELAYED_STREAM, SCHEDULE_SUBJECTS),
+            self.queues(),
+        )
+        return Overview(
+            api_level=api_level,
+            task_store=None if tasks is None else _task_store_info(tasks),
+            queues=tuple(queues),
+            parked=parked,
+            dead_letters=None if dead is None else int(dead["state"]["messages"]),
+        )
+
     # Queues.
 
-    async def create_queue(self, queue: Queue | QueueSettings) -> QueueSettings:
+    async def create_queue(self, queue: Queue | QueueSettings, *, exist_ok: bool = True) -> QueueSettings:
         """Make a queue; one that is there stays as it is.
+
+        Args:
+            queue: what it should be like.
+            exist_ok: whether one that is there is fine, however it is set.
 
         Returns:
             The queue's settings as they are.
 
         Raises:
             InvalidConfigError: with every fault of the settings.
+            QueueExistsError: it is there, and that is not fine.
             StoreError: the store failed or said no.
         """
         settings = (queue.settings if isinstance(queue, Queue) else queue).check()
         stream = queue_stream(settings.name)
-        if await self._js.stream_info(stream) is None:
+        missing = await self._js.consumer_info(stream, CONSUMER) is None
+        if not missing and not exist_ok:
+            raise QueueExistsError(settings.name)
+        if missing and await self._js.stream_info(stream) is None:
             parks = await self._try_delayed(settings)
             await self._ensure_stream(streams.queue_config(settings, parks=parks))
-        if await self._js.consumer_info(stream, CONSUMER) is None:
+        if missing:
             try:
                 await self._js.save_consumer(stream, streams.consumer_config(settings), "create")
             except RefusedError:
@@ -346,7 +386,7 @@ class Admin:
         Raises:
             StoreError: the store failed.
         """
-        found = await self._js.stream_names("CHORIA_AJ.Q.>")
+        found = await self._js.stream_names(ITEM_SUBJECTS)
         names = (queue_of_stream(stream) for stream in found if stream.startswith(QUEUE_STREAM_PREFIX))
         return sorted(name for name in names if is_name(name))
 
@@ -455,8 +495,7 @@ class Admin:
         """
         states = {state} if isinstance(state, TaskState) else state
         left = limit
-        async for message in self._js.scan(TASKS_STREAM, TASK_SUBJECTS):
-            stored = Stored.read(message)
+        async for stored in self._store.scan():
             if not _matches(stored.record, states, queue, type):
                 continue
             yield stored
@@ -513,6 +552,7 @@ class Admin:
         Raises:
             StoreError: the store failed, or there is no task store.
         """
+        await self._stream_info(TASKS_STREAM)
         return await self._js.purge(TASKS_STREAM)
 
     # Inside.
@@ -535,8 +575,9 @@ class Admin:
     async def _stream_info(self, stream: str) -> dict[str, Any]:
         info = await self._js.stream_info(stream)
         if info is None:
-            hint = "; `ajc task initialize` makes it" if stream == TASKS_STREAM else ""
-            raise RefusedError(f"stream {stream}", STREAM_NOT_FOUND, f"not found{hint}")
+            if stream == TASKS_STREAM:
+                raise no_task_store()
+            raise RefusedError(f"stream {stream}", STREAM_NOT_FOUND, "not found")
         return info
 
     async def _stream_config(self, stream: str) -> dict[str, Any]:
@@ -597,6 +638,21 @@ def _matches(
         (states is None or record.state in states)
         and (queue is None or record.queue == queue)
         and (task_type is None or record.type == task_type)
+    )
+
+
+def _task_store_info(info: Mapping[str, Any]) -> TaskStoreInfo:
+    config, state = info["config"], info["state"]
+    return TaskStoreInfo(
+        tasks=int(state["messages"]),
+        bytes=int(state["bytes"]),
+        retention_ns=int(config.get("max_age") or 0),
+        replicas=int(config.get("num_replicas") or 1),
+        memory=config.get("storage") == "memory",
+        direct_get=bool(config.get("allow_direct")),
+        created_ns=parse_time(info["created"]),
+        first_ns=_message_time(state, "first_ts"),
+        last_ns=_message_time(state, "last_ts"),
     )
 
 

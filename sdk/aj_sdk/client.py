@@ -24,6 +24,7 @@ from aj_sdk.errors import (
     AsyncJobsError,
     DecodeError,
     NoRespondersError,
+    NotConnectedError,
     OutcomeUnknownError,
     QueueNotFoundError,
     TaskFailedError,
@@ -423,7 +424,15 @@ class Client:
 
         async def events() -> AsyncIterator[Event]:
             while True:
-                yield await waiting.get()
+                try:
+                    async with asyncio.timeout(_LAST_LOOK_S):
+                        event = await waiting.get()
+                except TimeoutError:
+                    # A connection that was closed for good tells nobody who only listens.
+                    if jetstream.transport.closed:
+                        raise NotConnectedError("the NATS connection was closed for good") from None
+                    continue
+                yield event
 
         jetstream = self.store.jetstream
         subject = EVENTS if task_id is None else task_event_subject(task_id)

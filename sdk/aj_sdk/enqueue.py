@@ -104,7 +104,7 @@ async def retry(store: Store, task_id: str) -> TaskRecord:
     stored = await loaded(store, task_id)
     record = stored.readable()
     if not record.state.final or not record.queue:
-        raise TaskStateError(task_id, record.state, "retry" if record.queue else "retry (it has no queue)")
+        raise TaskStateError(task_id, record.state.value, "retry" if record.queue else "retry (it has no queue)")
     places = await store.find_items(record.queue, task_id)
     record, sequence = await _start_over(store, stored, record)
     # A schedule of the round that has ended goes, one that a bridge stores from now on stays. An old item may stay

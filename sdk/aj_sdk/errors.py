@@ -14,6 +14,7 @@ AsyncJobsError
 +-- StoreError                 the store or the network failed
 |   +-- TaskNotFoundError
 |   +-- QueueNotFoundError
+|   +-- QueueExistsError
 |   +-- QueueFullError
 |   +-- ConflictError          somebody else wrote
 |   +-- RefusedError           the server said no
@@ -40,6 +41,7 @@ __all__ = [
     "NotConnectedError",
     "OutcomeUnknownError",
     "PayloadError",
+    "QueueExistsError",
     "QueueFullError",
     "QueueNotFoundError",
     "RefusedError",
@@ -197,6 +199,16 @@ class QueueNotFoundError(StoreError):
 
     def __str__(self) -> str:
         return f"queue {self.queue} not found; `ajc queue add {self.queue}` makes it"
+
+
+@dataclass(eq=False)
+class QueueExistsError(StoreError):
+    """There is a queue of this name already."""
+
+    queue: str
+
+    def __str__(self) -> str:
+        return f"queue {self.queue} exists already; `ajc queue configure {self.queue}` changes it"
 
 
 @dataclass(eq=False)

@@ -4,7 +4,8 @@ Each call is one act with one meaning; when to do which is decided above. Nothin
 that did not come must be told from a refusal (`Store.save_surely`).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final
 
 import msgspec
@@ -32,6 +33,7 @@ from aj_sdk.jetstream import (
 from aj_sdk.wire.item import WorkItem
 from aj_sdk.wire.names import (
     DELAYED_STREAM,
+    TASK_SUBJECTS,
     TASKS_STREAM,
     fired_subject,
     item_subject,
@@ -44,7 +46,7 @@ from aj_sdk.wire.stamp import Stamp, read_stamp
 from aj_sdk.wire.task import TaskRecord
 from aj_sdk.wire.times import format_time
 
-__all__ = ["FIRED_TTL", "HEADROOM", "Place", "Standing", "Store", "Stored"]
+__all__ = ["FIRED_TTL", "HEADROOM", "Place", "Standing", "Store", "Stored", "no_task_store"]
 
 HEADROOM: Final = 32 * 1024
 """What enqueue leaves free below max_payload: a record grows by its state, its error and its headers."""
@@ -136,7 +138,8 @@ class Store:
             InvalidNameError: not a task id.
             StoreError: the store failed.
         """
-        message = await self.jetstream.last(TASKS_STREAM, task_subject(task_id))
+        with _task_store():
+            message = await self.jetstream.last(TASKS_STREAM, task_subject(task_id))
         return None if message is None else _checked(Stored.read(message), task_id)
 
     async def load_many(self, task_ids: Iterable[str]) -> dict[str, Stored]:
@@ -147,8 +150,24 @@ class Store:
             StoreError: the store failed.
         """
         subjects = [task_subject(task_id) for task_id in dict.fromkeys(task_ids)]
-        found = await self.jetstream.last_many(TASKS_STREAM, subjects)
+        with _task_store():
+            found = await self.jetstream.last_many(TASKS_STREAM, subjects)
         return {stored.task_id: stored for stored in map(Stored.read, found.values())}
+
+    async def scan(self, start: int = 1) -> AsyncIterator[Stored]:
+        """Read all tasks, the one that was saved longest ago first.
+
+        A save of just now may be missing, where a replica that lags answers.
+
+        Args:
+            start: begin with records that were saved at this stream sequence or later.
+
+        Raises:
+            StoreError: the store failed.
+        """
+        with _task_store():
+            async for message in self.jetstream.scan(TASKS_STREAM, TASK_SUBJECTS, start):
+                yield Stored.read(message)
 
     async def save(self, record: TaskRecord, *, expected: int, stamp: Stamp | None = None) -> int:
         """Save a record under compare-and-set.
@@ -210,7 +229,7 @@ class Store:
                 raise ConflictError(task_id, expected) from err
             raise
         except NoRespondersError as err:
-            raise RefusedError("saving a task", 0, "there is no task store; `ajc task initialize` makes it") from err
+            raise no_task_store() from err
 
     async def publish_item(
         self, queue: str, task_id: str, *, replace: bool = False, headers: Mapping[str, str] | None = None
@@ -364,6 +383,21 @@ class Store:
             StoreError: the store failed.
         """
         await self.remove_items(await self.find_items(queue, task_id))
+
+
+def no_task_store() -> RefusedError:
+    """Make the error for a task store that is not there."""
+    return RefusedError("task store", STREAM_NOT_FOUND, "not found; `ajc task initialize` makes it")
+
+
+@contextmanager
+def _task_store() -> Iterator[None]:
+    try:
+        yield
+    except RefusedError as err:
+        if err.code == STREAM_NOT_FOUND:
+            raise no_task_store() from err
+        raise
 
 
 def _read_record(body: bytes, task_id: str) -> tuple[TaskRecord | None, str]:

@@ -79,6 +79,10 @@ class Transport(Protocol):
     def reconnects(self) -> int:
         """How often the connection was made anew; a pull of before is not known to the server any more."""
 
+    @property
+    def closed(self) -> bool:
+        """Whether the connection was closed for good, by its owner or by the server."""
+
     async def publish(
         self, subject: str, data: bytes = b"", *, reply: str = "", headers: Headers | None = None
     ) -> None:
@@ -254,6 +258,11 @@ class NatsTransport:
     def reconnects(self) -> int:
         """See `Transport`."""
         return self._nc.stats["reconnects"]
+
+    @property
+    def closed(self) -> bool:
+        """See `Transport`."""
+        return self._nc.is_closed
 
     def new_subject(self) -> str:
         """See `Transport`."""

@@ -1,0 +1,418 @@
+"""Printing: tables and sheets for people, JSON for programs. Text from tasks never reaches the terminal raw."""
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from aj_sdk.admin import Overview, QueueInfo, TaskStoreInfo
+from aj_sdk.store import Stored
+from aj_sdk.wire.event import Event, TaskStateEvent
+from aj_sdk.wire.queue import QueueSettings
+from aj_sdk.wire.state import TaskState
+from aj_sdk.wire.task import TaskRecord
+from aj_sdk.wire.times import NS_PER_S, format_duration, format_time, to_datetime
+
+__all__ = [
+    "clean",
+    "duration_text",
+    "event_line",
+    "event_map",
+    "overview_map",
+    "print_json",
+    "print_json_line",
+    "print_overview",
+    "print_queue",
+    "print_queues",
+    "print_store",
+    "print_task",
+    "print_tasks",
+    "queue_map",
+    "size_text",
+    "store_map",
+    "stored_map",
+    "time_text",
+]
+
+_UNSAFE: Final = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_SHOWN_PAYLOAD: Final = 2000
+_STYLES: Final = {
+    TaskState.COMPLETE: "green",
+    TaskState.ACTIVE: "cyan",
+    TaskState.RETRY: "yellow",
+    TaskState.BLOCKED: "yellow",
+    TaskState.EXPIRED: "red",
+    TaskState.TERMINATED: "red",
+    TaskState.UNREACHABLE: "red",
+    TaskState.QUEUE_ERROR: "red",
+}
+
+
+# Text.
+
+
+def clean(text: str) -> str:
+    """Write what a terminal would obey, and what can't be written, as escapes."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else _escaped(char) for char in text)
+
+
+def _escaped(char: str) -> str:
+    code = ord(char)
+    named = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}.get(char)
+    return named or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}")
+
+
+def size_text(size: int) -> str:
+    """Write a number of bytes: `512 B`, `1.5 KiB`."""
+    if size < 1024:
+        return f"{size} B"
+    amount = float(size)
+    unit = "B"
+    for unit in ("KiB", "MiB", "GiB", "TiB"):  # noqa: B007 - the last one is used
+        amount /= 1024
+        if amount < 1024:
+            break
+    return f"{amount:.1f} {unit}"
+
+
+def duration_text(span_ns: int, *, zero: str = "0s") -> str:
+    """Write a length of time as a person would: `250ms`, `1.5s`, `3m20s`, `2d4h`.
+
+    Args:
+        span_ns: nanoseconds.
+        zero: what no length at all means.
+    """
+    if span_ns == 0:
+        return zero
+    if abs(span_ns) < 60 * NS_PER_S:
+        digits = 10**6 if abs(span_ns) < NS_PER_S else 10**7
+        return format_duration(span_ns if abs(span_ns) < digits else span_ns // digits * digits)
+    seconds = abs(span_ns) // NS_PER_S
+    parts = []
+    for unit, length in (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)):
+        count, seconds = divmod(seconds, length)
+        if count:
+            parts.append(f"{count}{unit}")
+    return ("-" if span_ns < 0 else "") + "".join(parts)
+
+
+def time_text(instant_ns: int) -> str:
+    """Write an instant in the local time zone."""
+    return to_datetime(instant_ns).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+
+
+def _ago(instant_ns: int | None) -> str:
+    if instant_ns is None:
+        return ""
+    age_ns = int((datetime.now(UTC) - to_datetime(instant_ns)).total_seconds()) * NS_PER_S
+    return f"{time_text(instant_ns)} ({duration_text(age_ns)} ago)"
+
+
+def _count(value: int | None) -> str:
+    return "unknown" if value is None else f"{value:,}"
+
+
+def _limit(value: int) -> str:
+    return f"{value:,}" if value > 0 else "unlimited"
+
+
+def _yes(flag: bool) -> str:
+    return "yes" if flag else "no"
+
+
+# JSON.
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document."""
+    _write(_json(value, 2))
+
+
+def print_json_line(value: Any) -> None:
+    """Print one of several JSON documents, on a line of its own, at once."""
+    _write(_json(value, None))
+    sys.stdout.flush()
+
+
+def _json(value: Any, indent: int | None) -> str:
+    # JSON escapes the control characters below space; the others, which a terminal may obey too, are escaped here.
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+def queue_map(info: QueueInfo) -> dict[str, Any]:
+    """Return a queue for JSON: its settings as on the wire, and how it stands."""
+    return {
+        **info.settings.to_map(),
+        "state": {
+            "items": info.items,
+            "waiting": info.waiting,
+            "in_flight": info.in_flight,
+            "redelivered": info.redelivered,
+            "parked": info.parked,
+            "parks": info.parks,
+            "pulls": info.pulls,
+            "bytes": info.bytes,
+            "created": format_time(info.created_ns),
+            "oldest": _time(info.oldest_ns),
+            "newest": _time(info.newest_ns),
+        },
+    }
+
+
+def store_map(info: TaskStoreInfo) -> dict[str, Any]:
+    """Return the task store for JSON."""
+    return {
+        "tasks": info.tasks,
+        "bytes": info.bytes,
+        "retention": info.retention_ns,
+        "replicas": info.replicas,
+        "memory": info.memory,
+        "direct_get": info.direct_get,
+        "created": format_time(info.created_ns),
+        "first": _time(info.first_ns),
+        "last": _time(info.last_ns),
+    }
+
+
+def overview_map(overview: Overview) -> dict[str, Any]:
+    """Return everything for JSON."""
+    return {
+        "api_level": overview.api_level,
+        "task_store": None if overview.task_store is None else store_map(overview.task_store),
+        "parked": overview.parked,
+        "dead_letters": overview.dead_letters,
+        "queues": [queue_map(info) for info in overview.queues],
+    }
+
+
+def stored_map(stored: Stored) -> dict[str, Any]:
+    """Return a task for JSON, as on the wire; one that can't be read with the reason."""
+    if stored.record is None:
+        return {"id": stored.task_id, "fault": stored.fault}
+    return stored.record.to_map()
+
+
+def event_map(event: Event) -> dict[str, Any]:
+    """Return an event for JSON, as on the wire."""
+    fields: dict[str, Any] = json.loads(event.to_wire())
+    return fields
+
+
+def _time(instant_ns: int | None) -> str | None:
+    return None if instant_ns is None else format_time(instant_ns)
+
+
+# Tables and sheets.
+
+
+def print_task(task: TaskRecord) -> None:
+    """Print a task."""
+    rows: list[tuple[str, str | Text]] = [
+        ("Type", task.type),
+        ("Queue", task.queue or "none"),
+        ("State", _state(task.state)),
+        ("Created", _ago(task.created_ns)),
+        ("Tries", f"{task.tries:,} of {_limit(task.max_tries)}"),
+    ]
+    if task.deadline_ns is not None:
+        rows.append(("Deadline", time_text(task.deadline_ns)))
+    if task.tried_ns is not None:
+        rows.append(("Last tried", _ago(task.tried_ns)))
+    if task.last_err:
+        rows.append(("Last error", task.last_err))
+    if task.dependencies:
+        rows.append(("Depends on", ", ".join(task.dependencies)))
+    if task.signature:
+        rows.append(("Signed", "yes"))
+    rows.append(("Payload", _payload(task.payload)))
+    if task.result is not None:
+        took = duration_text(task.result.completed_ns - task.created_ns)
+        rows.append(("Completed", f"{time_text(task.result.completed_ns)} ({took} after it was created)"))
+        rows.append(("Result", _cut(json.dumps(task.result.to_map()["payload"], ensure_ascii=False))))
+    _sheet(f"Task {task.id}", rows)
+
+
+def print_tasks(tasks: Sequence[Stored], total: int) -> None:
+    """Print tasks as a table."""
+    rows: list[Sequence[str | Text]] = []
+    for stored in tasks:
+        record = stored.record
+        if record is None:
+            rows.append((stored.task_id, "", "", Text("unreadable", "red"), "", stored.fault))
+        else:
+            created, tries = time_text(record.created_ns), f"{record.tries}"
+            rows.append((record.id, record.type, created, _state(record.state), record.queue, tries))
+    title = f"{len(tasks):,} of {total:,} tasks" if len(tasks) != total else f"{total:,} tasks"
+    _table(title, ("ID", "Type", "Created", "State", "Queue", "Tries"), rows, right=("Tries",))
+
+
+def print_queue(info: QueueInfo) -> None:
+    """Print a queue."""
+    settings = info.settings
+    rows: list[tuple[str, str | Text]] = [
+        ("Items", f"{info.items:,} ({size_text(info.bytes)})"),
+        ("Waiting", _count(info.waiting)),
+        ("In flight", f"{info.in_flight:,} ({info.redelivered:,} of them again)"),
+        ("Parked", _count(info.parked)),
+        *_settings_rows(settings),
+        ("Created", _ago(info.created_ns)),
+    ]
+    if info.oldest_ns is not None:
+        rows.append(("Oldest item", _ago(info.oldest_ns)))
+        rows.append(("Newest item", _ago(info.newest_ns)))
+    _sheet(f"Queue {settings.name}", rows)
+
+
+def _settings_rows(settings: QueueSettings) -> list[tuple[str, str | Text]]:
+    full = "drops the oldest item" if settings.discard_old else "refuses new items"
+    return [
+        ("Made for", "our bridges" if settings.ours else "Go workers and our bridges"),
+        ("Max run time", duration_text(settings.max_run_time_ns)),
+        ("Max tries", _limit(settings.max_tries)),
+        ("Max concurrent", f"{settings.max_concurrent:,}"),
+        ("Lease", duration_text(settings.lease_ns, zero="none")),
+        ("Max entries", _limit(settings.max_entries) + (f", {full} when full" if settings.max_entries > 0 else "")),
+        ("Max age", duration_text(settings.max_age_ns, zero="unlimited")),
+        ("Replicas", f"{settings.replicas}"),
+        ("Kept in", "memory" if settings.memory else "files"),
+    ]
+
+
+def print_queues(queues: Sequence[QueueInfo]) -> None:
+    """Print queues as a table."""
+    if not queues:
+        _write("No queues; `ajc queue add NAME` makes one")
+        return
+    rows = [
+        (
+            info.settings.name,
+            _count(info.items),
+            _count(info.in_flight),
+            _count(info.parked),
+            size_text(info.bytes),
+            duration_text(info.settings.max_run_time_ns),
+            _limit(info.settings.max_tries),
+            _limit(info.settings.max_entries),
+            f"{info.settings.max_concurrent:,}",
+            f"{info.settings.replicas}",
+            "bridges" if info.settings.ours else "Go workers",
+        )
+        for info in queues
+    ]
+    numbers = (
+        "Items",
+        "In flight",
+        "Parked",
+        "Size",
+        "Max run time",
+        "Max tries",
+        "Max items",
+        "Concurrent",
+        "Replicas",
+    )
+    _table(f"{len(queues):,} queues", ("Name", *numbers, "Made for"), rows, right=numbers)
+
+
+def print_store(info: TaskStoreInfo) -> None:
+    """Print the task store."""
+    rows: list[tuple[str, str | Text]] = [
+        ("Tasks", f"{info.tasks:,} ({size_text(info.bytes)})"),
+        ("Kept for", duration_text(info.retention_ns, zero="ever")),
+        ("Replicas", f"{info.replicas}"),
+        ("Kept in", "memory" if info.memory else "files"),
+        ("Direct gets", _yes(info.direct_get)),
+        ("Created", _ago(info.created_ns)),
+    ]
+    if info.last_ns is not None:
+        rows.append(("Last change", _ago(info.last_ns)))
+    _sheet("Task store", rows)
+
+
+def print_overview(overview: Overview) -> None:
+    """Print everything."""
+    if overview.task_store is None:
+        _write("No task store; `ajc task initialize` makes it\n")
+    else:
+        print_store(overview.task_store)
+    _sheet(
+        "Our streams",
+        [
+            ("Parked items", "no stream" if overview.parked is None else f"{overview.parked:,}"),
+            ("Dead letters", "no stream" if overview.dead_letters is None else f"{overview.dead_letters:,}"),
+        ],
+    )
+    print_queues(overview.queues)
+
+
+def event_line(event: Event) -> str:
+    """Write an event on one line."""
+    clock = to_datetime(event.timestamp_ns).astimezone().strftime("%H:%M:%S")
+    if not isinstance(event, TaskStateEvent):
+        return clean(f"[{clock}] {event.name}: new {event.component} leader")
+    error = f" error: {event.last_error}" if event.last_error else ""
+    return clean(
+        f"[{clock}] {event.task_id}: queue: {event.queue} type: {event.task_type} tries: {event.tries} "
+        f"state: {event.state.value}{error}"
+    )
+
+
+def _state(state: TaskState) -> Text:
+    return Text(state.value or "unknown", _STYLES.get(state, ""))
+
+
+def _payload(payload: bytes | None) -> str:
+    if payload is None:
+        return "none"
+    try:
+        return f"{_cut(payload.decode())} ({size_text(len(payload))})"
+    except UnicodeDecodeError:
+        return f"{size_text(len(payload))} that are not text"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN_PAYLOAD else text[:_SHOWN_PAYLOAD] + "..."
+
+
+def _sheet(title: str, rows: Iterable[tuple[str, str | Text]]) -> None:
+    grid = Table.grid(padding=(0, 1))
+    grid.add_column(justify="right", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for label, value in rows:
+        grid.add_row(Text(f"  {label}:"), _safe(value))
+    _write(f"{title}\n\n{_rendered(grid)}\n")
+
+
+def _table(title: str, names: Sequence[str], rows: Iterable[Sequence[str | Text]], *, right: Sequence[str]) -> None:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name in names:
+        table.add_column(name, justify="right" if name in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*map(_safe, row))
+    _write(f"{title}\n{_rendered(table)}")
+
+
+def _safe(value: str | Text) -> Text:
+    return value if isinstance(value, Text) else Text(clean(value))
+
+
+def _rendered(table: Table) -> str:
+    # Output that goes into a file or a pipe is not cut to the width of a terminal that is not there.
+    width = None if sys.stdout.isatty() else 10_000
+    console = Console(file=sys.stdout, width=width, markup=False, highlight=False, emoji=False)
+    with console.capture() as capture:
+        console.print(table)
+    return "\n".join(line.rstrip() for line in capture.get().strip("\n").splitlines())

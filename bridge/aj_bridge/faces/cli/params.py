@@ -1,0 +1,51 @@
+"""How values are written on a command line."""
+
+import re
+from datetime import timedelta
+from typing import Any, Final
+
+import click
+
+from aj_sdk.wire.times import NS_PER_S, parse_duration
+
+__all__ = ["DURATION", "Duration"]
+
+_DAY_NS: Final = 86_400 * NS_PER_S
+_LONG_UNITS: Final = {"d": _DAY_NS, "w": 7 * _DAY_NS, "M": 30 * _DAY_NS, "y": 365 * _DAY_NS}
+_LONG_PART: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)([dDwWMyY])")
+
+
+class Duration(click.ParamType[timedelta]):
+    """A length of time: Go's units, and those that the Go project's command has beside them (d, w, M, y)."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        """Read a duration."""
+        if isinstance(value, timedelta):
+            return value
+        try:
+            return timedelta(microseconds=_duration_ns(str(value)) // 1000)
+        except (ValueError, OverflowError):
+            self.fail(f"{str(value)[:60]!r} is not a duration; write it like 30s, 250ms, 1h30m or 7d", param, ctx)
+
+
+DURATION: Final = Duration()
+
+
+def _duration_ns(text: str) -> int:
+    sign, body = (text[0], text[1:]) if text[:1] in ("-", "+") else ("", text)
+    total = 0
+
+    def take(match: re.Match[str]) -> str:
+        nonlocal total
+        unit = match[2] if match[2] == "M" else match[2].lower()
+        total += round(float(match[1]) * _LONG_UNITS[unit])
+        return ""
+
+    rest = _LONG_PART.sub(take, body)
+    if not body or rest[:1] in ("-", "+"):
+        return parse_duration(text)  # refuses it
+    if rest:
+        total += parse_duration(rest)
+    return -total if sign == "-" else total
