@@ -1,6 +1,7 @@
 """What every test may use: real NATS servers, and a world without the developer's own settings."""
 
 import os
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any, Final
@@ -56,3 +57,11 @@ def fresh_server() -> Iterator[Callable[..., EmbeddedServer]]:
 def clean_server(fresh_server: Callable[..., EmbeddedServer]) -> EmbeddedServer:
     """Give an empty server for this test alone, to kill, freeze and restart at will."""
     return fresh_server()
+
+
+@pytest.fixture
+def free_port() -> int:
+    """Give a loopback port on which nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port: int = taken.getsockname()[1]
+    return port
