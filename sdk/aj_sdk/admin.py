@@ -16,6 +16,7 @@ from aj_sdk.enqueue import loaded, retry
 from aj_sdk.errors import (
     ConflictError,
     InvalidConfigError,
+    OutcomeUnknownError,
     QueueExistsError,
     QueueNotFoundError,
     RefusedError,
@@ -54,6 +55,9 @@ _log: Final = logging.getLogger(__name__)
 
 _SCHEDULES_LEVEL: Final = 2
 """The JetStream API level (ADR-44) from which on a server has message schedules: 2.12."""
+
+_NOT_ALLOWED: Final = (RefusedError, OutcomeUnknownError)
+"""How it looks when we may not: the server says no, or, for want of a permission, does not answer."""
 
 _DELETE_ATTEMPTS: Final = 10
 _AT_ONCE: Final = 16
@@ -182,16 +186,16 @@ class Admin:
         """Allow direct gets on a task store that the Go project made, so that many tasks are read in one request.
 
         Returns:
-            Whether they are allowed now; False when the server refused (permissions, for example).
+            Whether they are allowed now; False when the server refused.
 
         Raises:
-            StoreError: the store failed.
+            StoreError: the store failed, or there is none.
         """
+        config = await self._stream_config(TASKS_STREAM)
         try:
-            config = await self._stream_config(TASKS_STREAM)
             if not config.get("allow_direct"):
                 await self._js.update_stream({**config, "allow_direct": True})
-        except RefusedError as err:
+        except _NOT_ALLOWED as err:
             _log.info("the task store stays without direct gets, reading many tasks is slower: %s", err)
             return False
         self._js.batches_again(TASKS_STREAM)
@@ -605,7 +609,7 @@ class Admin:
     async def _try_delayed(self, settings: QueueSettings) -> bool:
         try:
             return await self.ensure_delayed(replicas=settings.replicas)
-        except RefusedError as err:
+        except _NOT_ALLOWED as err:
             # A queue works without: what waits is then handed back with a delay.
             _log.warning("items of queue %s can't wait outside of it: %s", settings.name, err)
             return False
@@ -613,7 +617,7 @@ class Admin:
     async def _add_source(self, config: Mapping[str, Any], name: str) -> bool:
         try:
             await self._js.update_stream(streams.with_source(config, name))
-        except RefusedError as err:
+        except _NOT_ALLOWED as err:
             _log.warning("queue %s is not adopted, what waits is handed back with a delay: %s", name, err)
             return False
         return True
