@@ -1,0 +1,259 @@
+"""Metrics for Prometheus, under the names that dashboards for the Go project already use.
+
+Knows the table of names and how to show them; what is counted when is the engine's business, which sees this only
+through its own small protocol. Source of names and labels: stats.go and election/stats.go of the Go project.
+"""
+
+import asyncio
+import contextlib
+import errno
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Summary
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.utils import floatToGoString
+
+from aj_sdk.errors import InvalidConfigError, UsageError
+
+__all__ = ["FAMILIES", "PREFIX", "Bound", "Family", "Kind", "Metrics", "serve"]
+
+PREFIX: Final = "choria_asyncjobs_"
+
+_MAX_HEAD: Final = 8 * 1024
+_REQUEST_TIMEOUT_S: Final = 5.0
+
+
+class Kind(StrEnum):
+    """Kinds of metrics; the values are Prometheus's words."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    SUMMARY = "summary"
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A row of the table.
+
+    Attributes:
+        kind: what it is.
+        name: its name without the prefix.
+        help: what it tells.
+        labels: names of its labels.
+    """
+
+    kind: Kind
+    name: str
+    help: str
+    labels: tuple[str, ...] = ()
+
+
+_QUEUE: Final = ("queue",)
+_HANDLER: Final = ("queue", "type")
+_ELECTION: Final = ("election", "identity")
+_SCHEDULED: Final = ("type", "queue")
+
+FAMILIES: Final[tuple[Family, ...]] = (
+    Family(Kind.COUNTER, "queue_enqueue_count", "Work items that were put on a queue.", _QUEUE),
+    Family(Kind.COUNTER, "queue_enqueue_error_count", "Work items that could not be put on a queue.", _QUEUE),
+    Family(Kind.COUNTER, "queue_item_corrupt_error_count", "Unreadable items, or items of unreadable tasks.", _QUEUE),
+    Family(Kind.COUNTER, "queue_task_not_found_error_count", "Work items whose task is not in the store.", _QUEUE),
+    Family(Kind.COUNTER, "queue_task_past_deadline_count", "Tasks found past their deadline.", _QUEUE),
+    Family(Kind.COUNTER, "queue_task_past_max_tries_count", "Tasks found with no tries left.", _QUEUE),
+    Family(Kind.COUNTER, "queue_poll_total", "Pull requests for work items.", _QUEUE),
+    Family(Kind.COUNTER, "queue_poll_error_total", "Pull requests that failed.", _QUEUE),
+    Family(Kind.COUNTER, "task_update_total", "Saves of a task, by the state that was saved.", ("state",)),
+    Family(Kind.COUNTER, "task_update_error_total", "Saves of a task that failed."),
+    Family(Kind.COUNTER, "task_dependencies_failed", "Tasks that never run because a dependency failed."),
+    Family(Kind.GAUGE, "handler_busy_count", "Handlers at work now."),
+    Family(Kind.COUNTER, "handler_error_total", "Calls of a handler that ended in an error.", _HANDLER),
+    Family(Kind.SUMMARY, "handler_runtime", "Seconds that calls of a handler took.", _HANDLER),
+    Family(Kind.COUNTER, "election_campaigns", "Attempts to become or to stay the leader.", (*_ELECTION, "state")),
+    Family(Kind.GAUGE, "election_leader", "1 while this process is the leader.", _ELECTION),
+    Family(Kind.GAUGE, "election_interval_seconds", "Seconds between two attempts to become the leader.", _ELECTION),
+    Family(Kind.GAUGE, "task_scheduler_paused", "1 while the scheduler waits to become the leader."),
+    Family(Kind.GAUGE, "task_scheduler_schedules_total", "Schedules that are known."),
+    Family(Kind.COUNTER, "task_scheduler_scheduled_count", "Tasks made by a schedule.", _SCHEDULED),
+    Family(Kind.COUNTER, "task_scheduler_schedule_error_count", "Tasks a schedule could not make.", _SCHEDULED),
+    # Ours.
+    Family(Kind.COUNTER, "bridge_save_refused_total", "Saves refused because somebody else had written.", _QUEUE),
+    Family(Kind.COUNTER, "bridge_item_dropped_total", "Items let go without a word, by reason.", ("queue", "why")),
+    Family(Kind.COUNTER, "bridge_item_parked_total", "Items set aside to come back later.", ("queue", "why")),
+    Family(Kind.COUNTER, "bridge_no_responders_total", "Calls that found no handler.", _HANDLER),
+    Family(Kind.COUNTER, "bridge_task_taken_over_total", "Active tasks taken over from an owner that is gone.", _QUEUE),
+    Family(Kind.COUNTER, "bridge_quarantined_total", "Items moved to the dead letters unread.", _QUEUE),
+)
+
+
+class Metrics:
+    """The metrics of one process or part of it, in a registry of their own.
+
+    The three verbs are for the hot path: a label child is looked up once and kept.
+
+    Args:
+        extra: rows beside `FAMILIES`.
+    """
+
+    def __init__(self, extra: Sequence[Family] = ()) -> None:
+        self.registry = CollectorRegistry(auto_describe=False)
+        ProcessCollector(registry=self.registry)
+        self._families: dict[str, Counter | Gauge | Summary] = {}
+        # The library ends a counter's name in `_total` come what may; here is what it should have been.
+        self._exact: dict[str, str] = {}
+        self._children: dict[tuple[Any, ...], Any] = {}
+        for family in (*FAMILIES, *extra):
+            self._register(family)
+
+    def inc(self, name: str, by: float = 1, /, **labels: str) -> None:
+        """Count: add to a counter."""
+        key = (name, *labels.items())
+        child = self._children.get(key)
+        if child is None:
+            child = self._child(key, name, labels, Counter)
+        child.inc(by)
+
+    def set(self, name: str, value: float, /, **labels: str) -> None:
+        """Set a gauge."""
+        key = (name, *labels.items())
+        child = self._children.get(key)
+        if child is None:
+            child = self._child(key, name, labels, Gauge)
+        child.set(value)
+
+    def observe(self, name: str, seconds: float, /, **labels: str) -> None:
+        """Add a figure to a summary."""
+        key = (name, *labels.items())
+        child = self._children.get(key)
+        if child is None:
+            child = self._child(key, name, labels, Summary)
+        child.observe(seconds)
+
+    def exposition(self) -> bytes:
+        """Write everything in Prometheus's text format, version 0.0.4.
+
+        The library's own writer would rename our counters, so the names come from the table.
+        """
+        lines: list[str] = []
+        for metric in self.registry.collect():
+            total = f"{metric.name}_total" if metric.type == "counter" else metric.name
+            name = self._exact.get(metric.name, total)
+            text = metric.documentation.replace("\\", "\\\\").replace("\n", "\\n")
+            lines += (f"# HELP {name} {text}", f"# TYPE {name} {metric.type}")
+            for sample in metric.samples:
+                if sample.name.endswith("_created"):
+                    continue  # the text format has no place for it, and the Go project does not have it
+                shown = name if sample.name == total else sample.name
+                labels = ",".join(f'{key}="{_escaped(value)}"' for key, value in sample.labels.items())
+                braces = f"{{{labels}}}" if labels else ""
+                lines.append(f"{shown}{braces} {floatToGoString(sample.value)}")  # type: ignore[no-untyped-call]
+        return ("\n".join(lines) + "\n").encode()
+
+    def _register(self, family: Family) -> None:
+        name = PREFIX + family.name
+        if family.name in self._families:
+            raise UsageError(f"the metric {name} is in the table twice")
+        make = {Kind.COUNTER: Counter, Kind.GAUGE: Gauge, Kind.SUMMARY: Summary}[family.kind]
+        self._families[family.name] = make(name, family.help, family.labels, registry=self.registry)
+        if family.kind is Kind.COUNTER:
+            self._exact[name.removesuffix("_total")] = name
+
+    def _child(self, key: tuple[Any, ...], name: str, labels: dict[str, str], kind: type[Any]) -> Any:
+        family = self._families.get(name)
+        if not isinstance(family, kind):
+            raise UsageError(f"there is no {kind.__name__.lower()} {PREFIX}{name}")
+        child = family.labels(**labels) if labels else family
+        self._children[key] = child
+        return child
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """Where a server listens."""
+
+    host: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        """URL of the metrics."""
+        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}/metrics"
+
+
+@contextlib.asynccontextmanager
+async def serve(
+    metrics: Metrics, host: str, port: int, *, unhealthy: Callable[[], str | None] = lambda: None
+) -> AsyncIterator[Bound]:
+    """Serve `/metrics` and `/healthz` until the context is left.
+
+    Both are answered by the event loop that does the work: a loop that hangs answers neither, and that is the point.
+
+    Args:
+        metrics: what to serve.
+        host: address to listen on; empty for all.
+        port: port to listen on; 0 for a free one.
+        unhealthy: says why `/healthz` should answer 503, or None while all is well.
+
+    Raises:
+        InvalidConfigError: the address is taken, or not ours.
+    """
+    handling: set[asyncio.Task[None]] = set()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        handling.add(task)
+        try:
+            async with asyncio.timeout(_REQUEST_TIMEOUT_S):
+                head = await reader.readuntil(b"\r\n\r\n")
+                writer.write(_response(metrics, head, unhealthy))
+                await writer.drain()
+        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError, OSError):
+            pass  # somebody who sends no request, or goes away, is no concern of ours
+        finally:
+            handling.discard(task)
+            writer.close()
+
+    try:
+        server = await asyncio.start_server(answer, host or None, port, limit=_MAX_HEAD)
+    except OSError as err:
+        taken = err.errno == errno.EADDRINUSE
+        reason = "the port is taken; choose another, or 0 for a free one" if taken else err.strerror or str(err)
+        raise InvalidConfigError((f"monitor: cannot listen on {host or '*'}:{port}: {reason}",)) from None
+    try:
+        address = server.sockets[0].getsockname()
+        yield Bound(host=host or address[0], port=address[1])
+    finally:
+        server.close()
+        for task in handling:
+            task.cancel()
+        await asyncio.gather(*handling, return_exceptions=True)
+        await server.wait_closed()
+
+
+def _response(metrics: Metrics, head: bytes, unhealthy: Callable[[], str | None]) -> bytes:
+    """Answer one request; nothing that a client sends is repeated to it."""
+    method, _, rest = head.partition(b" ")
+    target, _, version = rest.partition(b"\r\n")[0].partition(b" ")
+    path = target.partition(b"?")[0]
+    status, kind, body = "200 OK", "text/plain; charset=utf-8", b""
+    if not version.startswith(b"HTTP/1."):
+        status, body = "400 Bad Request", b"not an HTTP/1 request\n"
+    elif path not in (b"/metrics", b"/healthz"):
+        status, body = "404 Not Found", b"there are /metrics and /healthz\n"
+    elif method not in (b"GET", b"HEAD"):
+        status, body = "405 Method Not Allowed\r\nAllow: GET, HEAD", b"only GET\n"
+    elif path == b"/metrics":
+        kind, body = "text/plain; version=0.0.4; charset=utf-8", metrics.exposition()
+    else:
+        reason = unhealthy()
+        status = "503 Service Unavailable" if reason else status
+        body = f"{reason or 'ok'}\n".encode()
+    lines = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    return lines.encode() + (b"" if method == b"HEAD" else body)
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
