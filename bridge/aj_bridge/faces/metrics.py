@@ -7,6 +7,7 @@ through its own small protocol. Source of names and labels: stats.go and electio
 import asyncio
 import contextlib
 import errno
+import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -217,7 +218,10 @@ async def serve(
             writer.close()
 
     try:
-        server = await asyncio.start_server(answer, host or None, port, limit=_MAX_HEAD)
+        if host:
+            server = await asyncio.start_server(answer, host, port, limit=_MAX_HEAD)
+        else:
+            server = await asyncio.start_server(answer, sock=_everywhere(port), limit=_MAX_HEAD)
     except OSError as err:
         taken = err.errno == errno.EADDRINUSE
         reason = "the port is taken; choose another, or 0 for a free one" if taken else err.strerror or str(err)
@@ -231,6 +235,17 @@ async def serve(
             task.cancel()
         await asyncio.gather(*handling, return_exceptions=True)
         await server.wait_closed()
+
+
+def _everywhere(port: int) -> socket.socket:
+    """Listen on all addresses with one socket, so that port 0 means one port for both versions of IP."""
+    if socket.has_dualstack_ipv6():
+        try:
+            return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
+        except OSError as err:
+            if err.errno == errno.EADDRINUSE:
+                raise
+    return socket.create_server(("", port))
 
 
 def _response(metrics: Metrics, head: bytes, unhealthy: Callable[[], str | None]) -> bytes:
