@@ -1,0 +1,152 @@
+"""What the bridges share, in memory: task records, queues, schedules, dead letters, events."""
+
+import asyncio
+from collections.abc import Callable
+from itertools import count
+from typing import Final
+
+import msgspec
+
+from aj_bridge.storage.memory.queue import WorkQueue
+from aj_bridge.storage.protocols import DeadLetter
+from aj_sdk.errors import ConflictError, QueueNotFoundError, TaskTooLargeError
+from aj_sdk.jetstream import StoredMessage
+from aj_sdk.store import Stored
+from aj_sdk.wire.event import TaskStateEvent
+from aj_sdk.wire.names import task_subject
+from aj_sdk.wire.queue import QueueSettings
+from aj_sdk.wire.stamp import Stamp
+from aj_sdk.wire.times import NS_PER_S
+
+__all__ = ["MemoryWorld"]
+
+_EPOCH_NS: Final = 1_767_225_600 * NS_PER_S
+"""What the wall clock shows when the loop's is at 0, where no other clock is given."""
+
+_MAX_PAYLOAD: Final = 1024 * 1024
+
+
+def _loop_clock() -> int:
+    return _EPOCH_NS + int(asyncio.get_running_loop().time() * NS_PER_S)
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    sequence: int
+    body: bytes
+    stamp: Stamp | None
+
+
+class _Schedule(msgspec.Struct, frozen=True):
+    sequence: int
+    due_ns: int
+    silent: str
+    timer: asyncio.TimerHandle
+
+
+class MemoryWorld:
+    """What the bridges share: records, queues, schedules, dead letters.
+
+    Args:
+        now_ns: the wall clock, nanoseconds since the epoch; None for one that runs with the loop.
+        max_payload: the most bytes that a record may have.
+    """
+
+    def __init__(self, now_ns: Callable[[], int] | None = None, max_payload: int = _MAX_PAYLOAD) -> None:
+        self.now_ns = now_ns or _loop_clock
+        self.max_payload = max_payload
+        self.saved: Callable[[Stored], None] = lambda _stored: None
+        self.dead: dict[tuple[str, str, str], DeadLetter] = {}
+        self.events: list[TaskStateEvent] = []
+        self._records: dict[str, _Kept] = {}
+        self._queues: dict[str, WorkQueue] = {}
+        self._schedules: dict[tuple[str, str], _Schedule] = {}
+        self._record_numbers = count(1)
+        self._schedule_numbers = count(1)
+
+    # What producers and administrators do.
+
+    def add_queue(self, settings: QueueSettings) -> None:
+        """Make a queue; one that is there stays as it is."""
+        self._queues.setdefault(settings.name, WorkQueue(settings))
+
+    def queue(self, name: str) -> WorkQueue:
+        """Return a queue.
+
+        Raises:
+            QueueNotFoundError: there is no such queue.
+        """
+        found = self._queues.get(name)
+        if found is None:
+            raise QueueNotFoundError(name)
+        return found
+
+    def put(self, task_id: str, body: bytes, *, expected: int | None = None, stamp: Stamp | None = None) -> int:
+        """Save a record, under compare-and-set where `expected` is given.
+
+        Raises:
+            ConflictError: somebody else wrote.
+            TaskTooLargeError: it is bigger than a record may be.
+        """
+        if len(body) > self.max_payload:
+            raise TaskTooLargeError(task_id, len(body), self.max_payload)
+        current = self._records.get(task_id)
+        if expected is not None and expected != (0 if current is None else current.sequence):
+            raise ConflictError(task_id, expected)
+        kept = _Kept(next(self._record_numbers), body, stamp)
+        self._records[task_id] = kept
+        self.saved(_read(task_id, kept))
+        return kept.sequence
+
+    def get(self, task_id: str) -> Stored | None:
+        """Read a record, None when there is none."""
+        kept = self._records.get(task_id)
+        return None if kept is None else _read(task_id, kept)
+
+    def remove(self, task_id: str) -> None:
+        """Remove a record."""
+        self._records.pop(task_id, None)
+
+    def publish(self, queue: str, task_id: str, body: bytes | None = None, *, replace: bool = False) -> bool:
+        """Put a task's item into its queue, as `Store.publish_item` does.
+
+        Raises:
+            QueueNotFoundError: there is no such queue.
+        """
+        return self.queue(queue).publish(task_id, body, expected=None if replace else 0)
+
+    def schedule(self, queue: str, task_id: str, due_ns: int, silent: str = "") -> int:
+        """Store the schedule of a task's item, in place of another; returns its sequence.
+
+        Raises:
+            QueueNotFoundError: there is no such queue.
+        """
+        self.queue(queue)
+        key = (queue, task_id)
+        replaced = self._schedules.pop(key, None)
+        if replaced is not None:
+            replaced.timer.cancel()
+        sequence = next(self._schedule_numbers)
+        timer = asyncio.get_running_loop().call_later(
+            max(0, due_ns - self.now_ns()) / NS_PER_S, self.fire, queue, task_id, sequence
+        )
+        self._schedules[key] = _Schedule(sequence, due_ns, silent, timer)
+        return sequence
+
+    def standing(self, queue: str, task_id: str) -> int | None:
+        """Say when a task's schedule is due, None when none stands."""
+        schedule = self._schedules.get((queue, task_id))
+        return None if schedule is None else schedule.due_ns
+
+    def fire(self, queue: str, task_id: str, sequence: int) -> bool:
+        """Put a scheduled item into its queue, if this very schedule still stands."""
+        schedule = self._schedules.get((queue, task_id))
+        if schedule is None or schedule.sequence != sequence:
+            return False
+        del self._schedules[queue, task_id]
+        schedule.timer.cancel()
+        return self.queue(queue).publish(task_id, fired=True, silent=schedule.silent)
+
+
+def _read(task_id: str, kept: _Kept) -> Stored:
+    headers = {} if kept.stamp is None else kept.stamp.headers()
+    return Stored.read(StoredMessage(task_subject(task_id), kept.sequence, kept.body, headers))
