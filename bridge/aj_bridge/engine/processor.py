@@ -115,6 +115,7 @@ class Processor:
         self._steadying = asyncio.Lock()
         self._standstills = parts.storage.pulse.standstills
         self._group: asyncio.TaskGroup | None = None
+        self._stopping = False
 
     @property
     def busy(self) -> int:
@@ -139,20 +140,27 @@ class Processor:
             keeping = group.create_task(self._held.keep(), name="leases")
             taking = group.create_task(self._take(), name="intake")
             await stop.wait()
+            self._stopping = True
             taking.cancel()
             await asyncio.wait((taking,))
             for claim in await self._storage.items.close():
                 await self._quietly(self._storage.items.give_back(claim))
-            left = set(self._work)
-            if left:
-                _log.info("waiting for %d tasks in hand", len(left))
-                _, left = await asyncio.wait(left, timeout=grace_s)
+            left = await self._finish_in_hand(grace_s)
             for task in left:
                 task.cancel()
             if left:
                 await asyncio.wait(left)
             keeping.cancel()
         return len(left)
+
+    async def _finish_in_hand(self, grace_s: float) -> set[asyncio.Task[None]]:
+        deadline = self._parts.clock.monotonic() + grace_s
+        if self._work:
+            _log.info("waiting for %d tasks in hand", len(self._held))
+        # What is in hand may bring more: a burst that is being loaded becomes claims.
+        while self._work and (left_s := deadline - self._parts.clock.monotonic()) > 0:
+            await asyncio.wait(self._work, timeout=left_s)
+        return set(self._work)
 
     async def _take(self) -> None:
         items = self._storage.items
@@ -214,6 +222,9 @@ class Processor:
     # Decisions.
 
     async def _work_on(self, held: Held, stored: Stored | None) -> None:
+        if self._stopping:
+            await self._storage.items.give_back(held.claim)
+            return
         if stored is not None:
             held.sequence = stored.sequence
         known = Known(
