@@ -1,0 +1,48 @@
+"""A connection to an empty server, and what the SDK puts on top of it."""
+
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from nats.aio.client import Client as Connection
+
+from aj_bridge.faces.embedded import EmbeddedServer
+from aj_sdk.admin import Admin
+from aj_sdk.client import Client
+from aj_sdk.connect import ConnectOptions, connect
+from aj_sdk.jetstream import JetStream
+from aj_sdk.store import Store
+from aj_sdk.transport import NatsTransport
+
+
+@pytest.fixture
+async def connection(clean_server: EmbeddedServer) -> AsyncIterator[Connection]:
+    connection = await connect(ConnectOptions.from_url(clean_server.url))
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def transport(connection: Connection) -> AsyncIterator[NatsTransport]:
+    async with NatsTransport(connection) as transport:
+        yield transport
+
+
+@pytest.fixture
+def jetstream(transport: NatsTransport, patience: Callable[[float], float]) -> JetStream:
+    return JetStream(transport, timeout=patience(5))
+
+
+@pytest.fixture
+def store(jetstream: JetStream) -> Store:
+    return Store(jetstream)
+
+
+@pytest.fixture
+def admin(jetstream: JetStream, store: Store) -> Admin:
+    return Admin(jetstream, store)
+
+
+@pytest.fixture
+async def client(connection: Connection, patience: Callable[[float], float]) -> AsyncIterator[Client]:
+    async with Client(connection, timeout=patience(5)) as client:
+        yield client

@@ -1,0 +1,323 @@
+"""How a task gets into its queue, and what each failure in between means, against a real server."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from tests.sdk.lossy import LossyTransport
+from tests.sdk.pulling import take
+
+from aj_sdk.admin import Admin
+from aj_sdk.enqueue import enqueue, loaded, retry
+from aj_sdk.errors import (
+    ConflictError,
+    DecodeError,
+    NotConnectedError,
+    OutcomeUnknownError,
+    QueueFullError,
+    QueueNotFoundError,
+    TaskExistsError,
+    TaskNotFoundError,
+    TaskStateError,
+    TaskTooLargeError,
+)
+from aj_sdk.jetstream import JetStream
+from aj_sdk.queue import Queue
+from aj_sdk.store import HEADROOM, Place, Store
+from aj_sdk.transport import Message, NatsTransport
+from aj_sdk.wire.event import TaskStateEvent
+from aj_sdk.wire.names import TASK_STATE_EVENTS, item_subject, queue_stream, task_subject
+from aj_sdk.wire.stamp import ItemRef, Stamp
+from aj_sdk.wire.state import FINAL_STATES, TaskState
+from aj_sdk.wire.task import TaskRecord, TaskResult
+from aj_sdk.wire.times import NS_PER_S
+
+pytestmark = pytest.mark.server
+
+NOW = 1_700_000_000 * NS_PER_S
+IDLE = [TaskState.COMPLETE, TaskState.EXPIRED, TaskState.TERMINATED, TaskState.UNREACHABLE]
+"""Final states in which enqueueing again does nothing."""
+
+
+def task(task_id: str = "t1", **changes: object) -> TaskRecord:
+    return TaskRecord(id=task_id, type="email:new", queue="EMAIL", payload=b"{}", created_ns=NOW).replace(**changes)
+
+
+@pytest.fixture
+async def prepared(store: Store, admin: Admin) -> Store:
+    """A store with a task store and a queue that takes two items."""
+    await admin.ensure_task_store()
+    await admin.create_queue(Queue("EMAIL", max_entries=2))
+    return store
+
+
+@pytest.fixture
+def lossy(transport: NatsTransport) -> LossyTransport:
+    return LossyTransport(transport)
+
+
+@pytest.fixture
+def lossy_store(prepared: Store, lossy: LossyTransport) -> Store:
+    return Store(JetStream(lossy))
+
+
+@pytest.fixture
+async def states(transport: NatsTransport) -> "asyncio.Queue[tuple[str, str]]":
+    """The task states that are told in events, in order."""
+    told: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+
+    def on_event(message: Message) -> None:
+        event = TaskStateEvent.from_wire(message.data)
+        told.put_nowait((event.task_id, event.state.value))
+
+    await transport.subscribe(TASK_STATE_EVENTS, on_event)
+    return told
+
+
+async def record(store: Store, task_id: str = "t1") -> TaskRecord:
+    return (await loaded(store, task_id)).readable()
+
+
+async def item(store: Store, task_id: str = "t1") -> int | None:
+    """Sequence of a task's item."""
+    message = await store.jetstream.last(queue_stream("EMAIL"), item_subject("EMAIL", task_id))
+    return None if message is None else message.sequence
+
+
+async def fill(store: Store) -> None:
+    for name in ("a", "b"):
+        await store.publish_item("EMAIL", name)
+
+
+async def test_a_new_task_is_saved_told_and_queued(prepared: Store, states: "asyncio.Queue[tuple[str, str]]") -> None:
+    assert await enqueue(prepared, task()) == task()
+    assert await record(prepared) == task()
+    assert (await take(prepared.jetstream, "EMAIL")).data == b'{"kind":0,"job":"t1"}'
+    assert await states.get() == ("t1", "new")
+    assert states.empty()
+
+
+async def test_a_record_that_would_outgrow_a_message_is_refused_before_it_is_sent(prepared: Store) -> None:
+    limit = prepared.jetstream.transport.max_payload - HEADROOM
+    frame = len(task(payload=b"").to_wire())
+    body = b"x" * ((limit - frame) // 4 * 3)
+    assert len(task(payload=body).to_wire()) <= limit < len(task(payload=body + b"xxx").to_wire())
+    with pytest.raises(TaskTooLargeError) as caught:
+        await enqueue(prepared, task(payload=body + b"xxx"))
+    assert caught.value.limit == limit
+    assert await prepared.load("t1") is None
+    await enqueue(prepared, task(payload=body))
+
+
+async def test_a_full_queue_makes_the_task_a_queue_error(
+    prepared: Store, states: "asyncio.Queue[tuple[str, str]]"
+) -> None:
+    await fill(prepared)
+    with pytest.raises(QueueFullError) as caught:
+        await enqueue(prepared, task())
+    stored = await record(prepared)
+    assert (stored.state, stored.last_err) == (TaskState.QUEUE_ERROR, str(caught.value))
+    assert [await states.get(), await states.get()] == [("t1", "new"), ("t1", "queue_error")]
+
+
+async def test_a_missing_queue_makes_the_task_a_queue_error(prepared: Store) -> None:
+    with pytest.raises(QueueNotFoundError):
+        await enqueue(prepared, task(queue="NOPE"))
+    assert (await record(prepared)).state is TaskState.QUEUE_ERROR
+
+
+async def test_an_item_without_an_answer_leaves_the_task_new(lossy_store: Store, lossy: LossyTransport) -> None:
+    lossy.lose_requests, lossy.only = 1, "CHORIA_AJ.Q."
+    with pytest.raises(OutcomeUnknownError, match="enqueueing task t1"):
+        await enqueue(lossy_store, task())
+    assert (await record(lossy_store)).state is TaskState.NEW
+    assert await item(lossy_store) is None
+    # Doing it again finishes it, whenever that is.
+    again = await enqueue(lossy_store, task(created_ns=NOW + 1))
+    assert again == task()
+    assert await item(lossy_store) is not None
+
+
+async def test_a_save_without_an_answer_is_sent_again_by_itself(lossy_store: Store, lossy: LossyTransport) -> None:
+    lossy.lose_answers, lossy.only = 1, "CHORIA_AJ.T."
+    assert await enqueue(lossy_store, task()) == task()
+    assert await item(lossy_store) is not None
+
+
+async def test_enqueueing_again_makes_one_task_and_replaces_its_item(prepared: Store) -> None:
+    await enqueue(prepared, task())
+    first = await item(prepared)
+    assert await enqueue(prepared, task(created_ns=NOW + 1, max_tries=3)) == task()
+    assert await item(prepared) != first
+
+
+async def test_many_who_enqueue_the_same_id_at_once_make_one_task(prepared: Store) -> None:
+    tasks = await asyncio.gather(*(enqueue(prepared, task(created_ns=NOW + number)) for number in range(20)))
+    assert len({stored.created_ns for stored in tasks}) == 1
+    assert (await prepared.jetstream.stream_info("CHORIA_AJ_TASKS") or {})["state"]["messages"] == 1
+    assert (await prepared.jetstream.stream_info(queue_stream("EMAIL")) or {})["state"]["messages"] == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "what"), [({"type": "x"}, "type"), ({"queue": "OTHER"}, "queue"), ({"payload": b"[]"}, "payload")]
+)
+async def test_another_task_under_the_same_id_is_refused(prepared: Store, change: dict[str, Any], what: str) -> None:
+    await enqueue(prepared, task())
+    with pytest.raises(TaskExistsError, match=f"task t1 exists already with another {what}"):
+        await enqueue(prepared, task(**change))
+    assert await record(prepared) == task()
+
+
+@pytest.mark.parametrize("state", [TaskState.ACTIVE, TaskState.RETRY, *IDLE])
+async def test_a_task_that_has_moved_on_is_left_alone(prepared: Store, state: TaskState) -> None:
+    moved = task(state=state, tries=1, tried_ns=NOW)
+    await prepared.save(moved, expected=0, stamp=Stamp("b", ItemRef(1, 1)))
+    assert await enqueue(prepared, task()) == moved
+    assert await item(prepared) is None
+
+
+async def test_a_blocked_task_is_put_into_its_queue_again(prepared: Store) -> None:
+    blocked = task(state=TaskState.BLOCKED, dependencies=("t0",))
+    await prepared.save(blocked, expected=0)
+    assert await enqueue(prepared, blocked.replace(created_ns=NOW + 1)) == blocked
+    assert await item(prepared) is not None
+
+
+async def test_a_queue_error_is_new_again_when_enqueued_again(
+    prepared: Store, states: "asyncio.Queue[tuple[str, str]]"
+) -> None:
+    await prepared.save(task(state=TaskState.QUEUE_ERROR, last_err="full"), expected=0)
+    assert await enqueue(prepared, task(created_ns=NOW + 1)) == task()
+    assert await record(prepared) == task()
+    assert await item(prepared) is not None
+    assert await states.get() == ("t1", "new")
+
+
+async def test_a_record_that_cannot_be_read_is_not_overwritten(prepared: Store) -> None:
+    await prepared.jetstream.publish(task_subject("t1"), b"{}")
+    with pytest.raises(DecodeError):
+        await enqueue(prepared, task())
+    with pytest.raises(DecodeError):
+        await retry(prepared, "t1")
+
+
+async def test_a_refused_item_of_a_task_that_somebody_took_on_is_no_failure(prepared: Store) -> None:
+    """The sweeper may have put the item there, and a bridge begun, before the queue was full for us."""
+
+    class Overtaken(LossyTransport):
+        async def request(self, subject: str, data: bytes = b"", **options: object) -> Message:
+            if subject.startswith("CHORIA_AJ.Q."):
+                stored = await loaded(prepared, "t1")
+                await prepared.save(task(state=TaskState.ACTIVE, tries=1), expected=stored.sequence)
+            return await super().request(subject, data, **options)  # type: ignore[arg-type]  # passed on
+
+    await fill(prepared)
+    stored = await enqueue(Store(JetStream(Overtaken(prepared.jetstream.transport))), task())
+    assert stored.state is TaskState.ACTIVE
+
+
+async def test_a_failure_that_cannot_be_saved_is_raised_all_the_same(
+    lossy_store: Store, lossy: LossyTransport, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Failing(LossyTransport):
+        async def request(self, subject: str, data: bytes = b"", **options: object) -> Message:
+            if b"queue_error" in data:
+                raise NotConnectedError("gone")
+            return await super().request(subject, data, **options)  # type: ignore[arg-type]  # passed on
+
+    await fill(lossy_store)
+    with pytest.raises(QueueFullError):
+        await enqueue(Store(JetStream(Failing(lossy))), task())
+    assert "task t1 was not enqueued, and that could not be saved: gone" in caplog.text
+    assert (await record(lossy_store)).state is TaskState.NEW
+
+
+# Retry.
+
+
+@pytest.mark.parametrize("state", sorted(FINAL_STATES))
+async def test_a_task_that_has_ended_starts_over(
+    prepared: Store, states: "asyncio.Queue[tuple[str, str]]", state: TaskState
+) -> None:
+    ended = task(
+        state=state,
+        tries=3,
+        tried_ns=NOW,
+        last_err="boom",
+        result=TaskResult(payload="x", completed_ns=NOW),
+        signature="ab" * 64,
+        extra={"trace": 1},
+    )
+    await prepared.save(ended, expected=0, stamp=Stamp("b", ItemRef(1, 1)))
+    fresh = await retry(prepared, "t1")
+    assert fresh == task(signature="ab" * 64, extra={"trace": 1})
+    stored = await loaded(prepared, "t1")
+    assert (stored.record, stored.stamp) == (fresh, None)
+    assert await item(prepared) is not None
+    assert await states.get() == ("t1", "new")
+
+
+async def test_a_task_with_dependencies_starts_over_as_blocked(prepared: Store) -> None:
+    ended = task(state=TaskState.UNREACHABLE, dependencies=("t0",), dependency_results={"t0": None})
+    await prepared.save(ended, expected=0)
+    assert await retry(prepared, "t1") == task(state=TaskState.BLOCKED, dependencies=("t0",))
+
+
+@pytest.mark.parametrize("state", sorted(set(TaskState) - FINAL_STATES))
+async def test_a_task_that_has_not_ended_cannot_be_retried(prepared: Store, state: TaskState) -> None:
+    await prepared.save(task(state=state), expected=0)
+    with pytest.raises(TaskStateError, match=f"cannot retry task t1 in state '{state.value}'"):
+        await retry(prepared, "t1")
+
+
+async def test_a_task_without_a_queue_cannot_be_retried(prepared: Store) -> None:
+    await prepared.save(task(state=TaskState.EXPIRED, queue=""), expected=0)
+    with pytest.raises(TaskStateError, match="it has no queue"):
+        await retry(prepared, "t1")
+
+
+async def test_a_task_that_is_not_there_cannot_be_retried(prepared: Store) -> None:
+    with pytest.raises(TaskNotFoundError):
+        await retry(prepared, "t1")
+
+
+async def test_a_retry_replaces_the_old_item_and_removes_the_old_schedule(prepared: Store) -> None:
+    await prepared.save(task(state=TaskState.EXPIRED), expected=0)
+    await prepared.publish_item("EMAIL", "t1")
+    await prepared.park_item("EMAIL", "t1", 2 * NOW)
+    old = await item(prepared)
+    await retry(prepared, "t1")
+    assert await item(prepared) not in (None, old)
+    assert [place.stream for place in await prepared.find_items("EMAIL", "t1")] == [queue_stream("EMAIL")]
+
+
+async def test_a_schedule_of_the_new_round_survives_the_retry(prepared: Store) -> None:
+    class Overtaken(Store):
+        async def remove_items(self, places: Iterable[Place]) -> None:
+            await prepared.park_item("EMAIL", "t1", 2 * NOW)
+            await super().remove_items(places)
+
+    await prepared.save(task(state=TaskState.EXPIRED), expected=0)
+    await prepared.park_item("EMAIL", "t1", 2 * NOW)
+    await retry(Overtaken(prepared.jetstream), "t1")
+    assert await prepared.standing("EMAIL", "t1") is not None
+
+
+async def test_of_two_who_retry_one_wins(prepared: Store) -> None:
+    await prepared.save(task(state=TaskState.EXPIRED), expected=0)
+    done = await asyncio.gather(retry(prepared, "t1"), retry(prepared, "t1"), return_exceptions=True)
+    kinds = {type(outcome) for outcome in done}
+    assert TaskRecord in kinds
+    assert kinds <= {TaskRecord, ConflictError, TaskStateError}
+    assert (await record(prepared)).state is TaskState.NEW
+
+
+async def test_a_retry_into_a_full_queue_is_a_queue_error_that_can_be_retried(prepared: Store) -> None:
+    await prepared.save(task(state=TaskState.EXPIRED), expected=0)
+    await fill(prepared)
+    with pytest.raises(QueueFullError):
+        await retry(prepared, "t1")
+    assert (await record(prepared)).state is TaskState.QUEUE_ERROR
+    await prepared.remove_item("EMAIL", "a")
+    assert (await retry(prepared, "t1")).state is TaskState.NEW

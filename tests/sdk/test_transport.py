@@ -1,0 +1,201 @@
+"""The transport seam on nats-py, against a real server."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from nats.aio.client import Client as Connection
+
+from aj_bridge.faces.embedded import EmbeddedServer
+from aj_sdk.errors import MessageTooLargeError, NoRespondersError, NotConnectedError, OutcomeUnknownError
+from aj_sdk.transport import Message, NatsTransport, is_no_responders
+
+pytestmark = pytest.mark.server
+
+LONG = 10.0
+
+
+async def echo(transport: NatsTransport, message: Message) -> None:
+    await transport.publish(message.reply, message.data, headers=message.headers)
+
+
+class Listener:
+    """Keeps what comes, and lets a test wait for it."""
+
+    def __init__(self) -> None:
+        self._messages: asyncio.Queue[Message] = asyncio.Queue()
+
+    def __call__(self, message: Message) -> None:
+        self._messages.put_nowait(message)
+
+    async def next(self) -> Message:
+        async with asyncio.timeout(LONG):
+            return await self._messages.get()
+
+    @property
+    def count(self) -> int:
+        return self._messages.qsize()
+
+
+async def test_a_request_gets_its_reply_with_headers(transport: NatsTransport) -> None:
+    listener = Listener()
+    await transport.subscribe("say", listener)
+    asked = asyncio.ensure_future(transport.request("say", b"hello", headers={"A": "ä"}, timeout=LONG))
+    await echo(transport, await listener.next())
+    reply = await asked
+    assert (reply.data, reply.headers) == (b"hello", {"A": "ä"})
+
+
+async def test_many_requests_at_once_each_get_their_own_reply(transport: NatsTransport) -> None:
+    async with asyncio.TaskGroup() as group:
+
+        def answer(message: Message) -> None:
+            group.create_task(echo(transport, message))
+
+        await transport.subscribe("say", answer)
+        asked = [group.create_task(transport.request("say", b"%d" % n, timeout=LONG)) for n in range(500)]
+    assert [task.result().data for task in asked] == [b"%d" % n for n in range(500)]
+
+
+async def test_a_subject_without_listeners_is_told_at_once(transport: NatsTransport) -> None:
+    with pytest.raises(NoRespondersError, match="no responders on nobody"):
+        await transport.request("nobody", timeout=LONG)
+
+
+async def test_a_listener_that_stays_silent_leaves_the_outcome_unknown(transport: NatsTransport) -> None:
+    listener = Listener()
+    await transport.subscribe("silent", listener)
+    with pytest.raises(OutcomeUnknownError, match="request to silent"):
+        await transport.request("silent", timeout=0.05)
+    late = await listener.next()
+    await echo(transport, late)  # heard by nobody, harms nobody
+    await transport.ping(LONG)
+
+
+async def test_an_inbox_hears_any_number_of_replies_until_it_is_closed(transport: NatsTransport) -> None:
+    listener = Listener()
+    inbox = transport.open_inbox(listener)
+    await transport.publish(inbox.subject, b"1")
+    await transport.publish(inbox.subject, b"2")
+    assert [(await listener.next()).data, (await listener.next()).data] == [b"1", b"2"]
+    inbox.close()
+    await transport.publish(inbox.subject, b"3")
+    await transport.ping(LONG)
+    assert listener.count == 0
+
+
+async def test_no_responders_on_an_inbox_can_be_told_from_a_message(transport: NatsTransport) -> None:
+    listener = Listener()
+    inbox = transport.open_inbox(listener)
+    await transport.publish("nobody", reply=inbox.subject)
+    assert is_no_responders(await listener.next())
+    await transport.publish(inbox.subject, b"503", headers={"Status": "503"})
+    assert not is_no_responders(await listener.next())
+
+
+async def test_a_message_goes_to_one_member_of_a_queue_group(transport: NatsTransport) -> None:
+    listener = Listener()
+    for _ in range(3):
+        await transport.subscribe("work", listener, queue="q")
+    await transport.publish("work")
+    await listener.next()
+    await transport.ping(LONG)
+    assert listener.count == 0
+
+
+async def test_a_closed_subscription_hears_nothing(transport: NatsTransport) -> None:
+    closed, drained, other = Listener(), Listener(), Listener()
+    await (await transport.subscribe("news", closed)).close()
+    await (await transport.subscribe("news", drained)).drain()
+    await transport.subscribe("news", other)
+    await transport.publish("news")
+    await other.next()
+    assert (closed.count, drained.count) == (0, 0)
+
+
+async def test_closing_a_subscription_twice_is_harmless(transport: NatsTransport) -> None:
+    subscription = await transport.subscribe("news", Listener())
+    await subscription.close()
+    await subscription.close()
+    await subscription.drain()
+
+
+async def test_a_body_too_large_is_refused_before_it_is_sent(transport: NatsTransport) -> None:
+    with pytest.raises(MessageTooLargeError) as caught:
+        await transport.publish("x", b"x" * (transport.max_payload + 1))
+    assert caught.value.limit == transport.max_payload
+
+
+async def test_headers_count_towards_the_size_of_a_message(transport: NatsTransport) -> None:
+    """nats-py counts the body only, and the server then closes the connection."""
+    listener = Listener()
+    await transport.subscribe("x", listener)
+    headers = {"Name": "välue"}
+    block = len(b"NATS/1.0\r\nName: v\xc3\xa4lue\r\n\r\n")
+    await transport.publish("x", b"x" * (transport.max_payload - block), headers=headers)
+    assert len((await listener.next()).data) == transport.max_payload - block
+    with pytest.raises(MessageTooLargeError):
+        await transport.publish("x", b"x" * (transport.max_payload - block + 1), headers=headers)
+    await transport.ping(LONG)
+    assert transport.reconnects == 0
+
+
+async def test_our_subjects_lie_below_the_inbox_prefix_and_differ(transport: NatsTransport) -> None:
+    first, second = transport.new_subject(), transport.new_subject()
+    assert first != second
+    assert first.startswith("_INBOX.")
+
+
+async def test_a_closed_connection_is_told_in_our_words(connection: Connection, transport: NatsTransport) -> None:
+    await connection.close()
+    assert transport.closed
+    for act in (
+        transport.publish("x"),
+        transport.request("x", timeout=LONG),
+        transport.subscribe("x", Listener()),
+        transport.ping(LONG),
+        NatsTransport(connection).__aenter__(),
+    ):
+        with pytest.raises(NotConnectedError):
+            await act
+
+
+async def test_leaving_ends_requests_under_way_and_leaves_the_connection_open(connection: Connection) -> None:
+    async with NatsTransport(connection) as transport:
+        listener = Listener()
+        await transport.subscribe("silent", listener)
+        asked = asyncio.ensure_future(transport.request("silent", timeout=LONG))
+        await listener.next()
+    with pytest.raises(NotConnectedError):
+        await asked
+    assert connection.is_connected
+
+
+async def test_a_cancelled_request_leaves_nothing_behind(transport: NatsTransport) -> None:
+    listener = Listener()
+    await transport.subscribe("silent", listener)
+    asked = asyncio.ensure_future(transport.request("silent", timeout=LONG))
+    message = await listener.next()
+    asked.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+    await echo(transport, message)
+    await transport.ping(LONG)
+    assert not transport._waiters
+
+
+async def test_a_server_restart_is_counted_and_subscriptions_live_on(
+    clean_server: EmbeddedServer, transport: NatsTransport, patience: Callable[[float], float]
+) -> None:
+    listener = Listener()
+    await transport.subscribe("news", listener)
+    await transport.ping(LONG)
+    await clean_server.astop()
+    with pytest.raises(NotConnectedError):
+        await transport.ping(0.1)
+    # Sent while nobody is there: kept, and sent after the reconnect.
+    await transport.publish("news", b"kept")
+    await clean_server.astart()
+    async with asyncio.timeout(patience(30)):
+        message = await listener.next()
+    assert (message.data, transport.reconnects, transport.closed) == (b"kept", 1, False)
