@@ -25,7 +25,7 @@ class Threads:
     """
 
     def __init__(self) -> None:
-        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._jobs: SimpleQueue[Callable[[], Callable[[], None]] | None] = SimpleQueue()
         self._idle = threading.Semaphore(0)
         self._started = 0
 
@@ -42,11 +42,9 @@ class Threads:
         future: asyncio.Future[R] = loop.create_future()
         context = contextvars.copy_context()
 
-        def job() -> None:
+        def job() -> Callable[[], None]:
             value = context.run(call)
-            # The loop may be closed by now: nobody waits for this call any more.
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(_fulfil, future, value)
+            return lambda: _tell(loop, future, value)
 
         self._jobs.put(job)
         if not self._idle.acquire(blocking=False):
@@ -61,10 +59,18 @@ class Threads:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            job()
-            # Nothing of a finished call is kept alive while this thread waits for the next one.
-            del job
+            tell = job()
+            # Before the result is told: who learns that a call is over may submit the next one, to this thread.
             self._idle.release()
+            tell()
+            # Nothing of a finished call is kept alive while this thread waits for the next one.
+            del job, tell
+
+
+def _tell(loop: asyncio.AbstractEventLoop, future: asyncio.Future[R], value: R) -> None:
+    # The loop may be closed by now: nobody waits for this call any more.
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(_fulfil, future, value)
 
 
 def _fulfil(future: asyncio.Future[R], value: R) -> None:
