@@ -1,0 +1,227 @@
+"""The configuration of `aj-bridge run`: one table; the flags, the file, the environment and the docs come from it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+from aj_bridge.core.retry import POLICIES
+from aj_bridge.faces.kinds import HOST_PORT, SERVERS, TRUTH, Address, choice, duration, name, number, path, text
+from aj_bridge.faces.logs import FORMATS, LEVELS
+from aj_bridge.faces.options import ConfigFile, Values, add_options, merge, option, options_of, read_config_file
+from aj_sdk.connect import ConnectionFlags
+from aj_sdk.errors import InvalidConfigError
+from aj_sdk.wire.names import DEFAULT_QUEUE
+from aj_sdk.wire.times import NS_PER_MS, NS_PER_S
+
+__all__ = ["OPTIONS", "BridgeConfig", "bridge_options", "build_config", "load_config"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_CREATE_ONLY: Final = (
+    "max_run_time_ns",
+    "max_tries",
+    "max_concurrent",
+    "replicas",
+    "memory",
+    "lease_ns",
+    "go_workers",
+)
+
+
+def _same(text: str) -> str:
+    return text
+
+
+def _debug_level(text: str) -> str:
+    """Read the Go project's debug switch, which is on or counts for nothing."""
+    return "debug" if text.lower() in ("1", "true", "yes", "on") else ""
+
+
+def _go_port(text: str) -> str:
+    """Read the Go project's monitoring port: on all addresses, 0 for off."""
+    if not text.isdecimal():
+        return text
+    return f":{text}" if int(text) else ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BridgeConfig:
+    """Settings of one bridge process; each says what it is in its own row. Times are integer nanoseconds."""
+
+    queue: str = option(
+        name("queue name"),
+        "Queue whose tasks the bridge takes to their handlers",
+        default=DEFAULT_QUEUE,
+        aliases={"AJC_QUEUE": _same, "AJ_WORK_QUEUE": _same},
+    )
+    server: str = option(
+        SERVERS,
+        "NATS server, or several separated by commas",
+        default="",
+        global_flag=True,
+        secret=True,
+    )
+    context: str = option(
+        text("NAME"),
+        "NATS context to connect with",
+        default="",
+        aliases={"AJ_NATS_CONTEXT": _same, "CONTEXT": _same},
+        global_flag=True,
+    )
+    embedded: bool = option(TRUTH, "Run a nats-server of its own beside the bridge", default=False)
+    store: Path | None = option(  # noqa: RUF009 - a field's declaration, frozen as the others
+        path("DIR"), "Folder in which the embedded server keeps its data", default=None
+    )
+    concurrency: int = option(
+        number(1, 100_000),
+        "Tasks in hand at a time",
+        default=100,
+        unit="tasks",
+        aliases={"AJC_CONCURRENCY": _same},
+    )
+    remote: tuple[str, ...] = option(
+        name("task type", "TYPE", empty=True),
+        "Take only tasks of this type, or of a type that begins with it; an empty one takes the rest",
+        default=(),
+        many=True,
+    )
+    backoff: str = option(
+        choice(tuple(POLICIES)),
+        "How long a failed task waits before its next try",
+        default="default",
+        aliases={"AJ_RETRY_POLICY": _same},
+    )
+    no_adopt: bool = option(
+        TRUTH,
+        "Leave a queue that the Go project made as it is; its waiting tasks then hold slots",
+        default=False,
+        off="--adopt",
+    )
+    drain_timeout_ns: int = option(
+        duration(),
+        "Time that tasks in hand have to end when the bridge is told to stop",
+        name="drain_timeout",
+        default=30 * NS_PER_S,
+    )
+    create: bool = option(TRUTH, "Make the queue when there is none", default=False)
+    max_run_time_ns: int | None = option(
+        duration(NS_PER_MS),
+        "A new queue's limit for one run of a handler; without it 1h, for the queue DEFAULT 1m",
+        name="max_run_time",
+    )
+    max_tries: int | None = option(
+        number(1, unlimited=True),
+        "A new queue's limit of tries; without it none, for the queue DEFAULT 100",
+    )
+    max_concurrent: int | None = option(
+        number(1),
+        "A new queue's limit of tasks in hand over all bridges; without it 100",
+    )
+    replicas: int = option(number(1, 5), "Copies of a new queue that the NATS cluster keeps", default=1)
+    memory: bool = option(TRUTH, "Keep a new queue in memory instead of on disk", default=False)
+    lease_ns: int = option(
+        duration(500 * NS_PER_MS),
+        "How long after a bridge's death another one takes over tasks of a new queue",
+        name="lease",
+        default=30 * NS_PER_S,
+    )
+    go_workers: bool = option(
+        TRUTH, "Make a new queue such that workers of the Go project can serve it too", default=False
+    )
+    monitor: Address | None = option(  # noqa: RUF009 - a field's declaration, frozen as the others
+        HOST_PORT,
+        "Serve Prometheus metrics and /healthz here; a port alone means this machine only",
+        default=None,
+        aliases={"AJC_MONITOR": _go_port},
+    )
+    log_level: str = option(
+        choice(tuple(LEVELS)),
+        "Least important messages to log",
+        default="info",
+        aliases={"AJ_DEBUG": _debug_level, "AJC_DEBUG": _debug_level},
+    )
+    log_format: str = option(choice(FORMATS), "How the log is written", default="text")
+
+    @property
+    def connection(self) -> ConnectionFlags:
+        """Where to connect to, as far as this configuration says."""
+        return ConnectionFlags(server=self.server, context=self.context)
+
+
+OPTIONS: Final = options_of(BridgeConfig)
+
+
+def bridge_options(command: F) -> F:
+    """Give a click command the flags of `BridgeConfig` and `--config`; what it gets goes to `load_config`.
+
+    `--server` and `--context` stand on our command lines for all commands, and are not made again.
+    """
+    config = click.option("--config", metavar="FILE", help="TOML file with settings.  [AJ_CONFIG]")
+    return config(add_options(OPTIONS)(command))
+
+
+def load_config(flags: Mapping[str, Any], environ: Mapping[str, str]) -> BridgeConfig:
+    """Read the configuration file, when one is named, and build the configuration.
+
+    Args:
+        flags: what click gave by name, `config`, `server` and `context` among it.
+        environ: the environment.
+
+    Raises:
+        InvalidConfigError: every fault there is, each with the place that it was given at.
+    """
+    path = flags.get("config") or environ.get("AJ_CONFIG")
+    file = read_config_file(Path(path).expanduser()) if path else None
+    return build_config(file, environ, flags)
+
+
+def build_config(file: ConfigFile | None, environ: Mapping[str, str], flags: Mapping[str, Any]) -> BridgeConfig:
+    """Build the configuration from defaults < file < environment < flags.
+
+    Raises:
+        InvalidConfigError: every fault there is, each with the place that it was given at.
+    """
+    found = merge(OPTIONS, file, environ, flags)
+    _one_connection(found)
+    _fitting(found)
+    if found.faults:
+        raise InvalidConfigError(tuple(found.faults))
+    return BridgeConfig(**found.values)
+
+
+def _one_connection(found: Values) -> None:
+    """Keep the one of server, context and embedded that was named in the weightiest place.
+
+    Otherwise an `AJ_SERVER` that is always set would win over a `--context` typed now. In one place a server wins
+    over a context, as everywhere; a server of our own beside either is a contradiction.
+    """
+    named = {field: found.sources[field] for field in ("server", "context", "embedded") if found.values[field]}
+    named = {field: source for field, source in named.items() if field in found.sources}
+    top = max((source.level for source in named.values()), default=0)
+    kept = [field for field, source in named.items() if source.level == top]
+    if "embedded" in kept and len(kept) > 1:
+        others = " and ".join(named[field].text for field in kept if field != "embedded")
+        found.faults.append(f"{named['embedded'].text}: contradicts {others}; choose one")
+    elif "server" in kept and "context" in kept:
+        kept.remove("context")
+    for field in named:
+        if field not in kept:
+            found.values[field] = False if field == "embedded" else ""
+
+
+def _fitting(found: Values) -> None:
+    """Find settings that mean nothing beside the others: each would be silently without effect."""
+    values, sources = found.values, found.sources
+    if values["store"] is not None and not values["embedded"]:
+        found.faults.append(f"{sources['store'].text}: is for the embedded server; add --embedded")
+    if values["embedded"] and values["replicas"] > 1:
+        found.faults.append(f"{sources['replicas'].text}: the embedded server is alone and keeps 1 copy")
+    if not values["create"] and values["queue"] != DEFAULT_QUEUE:
+        found.faults.extend(
+            f"{sources[field].text}: is for a new queue; add --create"
+            for field in _CREATE_ONLY
+            if field in sources and values[field] is not False
+        )

@@ -1,0 +1,167 @@
+"""Kinds of option values: how each is written, read and refused.
+
+A kind's `parse` raises ValueError, or an error of ours, that says what is wrong and how to write it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from aj_sdk.servers import split_servers
+from aj_sdk.wire.names import check_name
+from aj_sdk.wire.times import format_duration, parse_duration
+
+__all__ = [
+    "HOST_PORT",
+    "SERVERS",
+    "TRUTH",
+    "Address",
+    "Kind",
+    "choice",
+    "duration",
+    "name",
+    "number",
+    "path",
+    "text",
+]
+
+_TRUE: Final = ("1", "true", "yes", "on")
+_FALSE: Final = ("0", "false", "no", "off")
+_LOOPBACK: Final = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a value may be.
+
+    Attributes:
+        metavar: stands for the value in help texts.
+        parse: reads a text.
+        show: writes a value as `parse` reads it.
+        toml: the type that a TOML file has for it.
+    """
+
+    metavar: str
+    parse: Callable[[str], Any]
+    show: Callable[[Any], str] = str
+    toml: type = str
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen.
+
+    Attributes:
+        host: the address; empty for all of this machine's.
+        port: the port; 0 for a free one.
+    """
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
+
+def text(metavar: str) -> Kind:
+    """Any text."""
+    return Kind(metavar, str)
+
+
+def name(what: str, metavar: str = "NAME", *, empty: bool = False) -> Kind:
+    """A name that may cross the wire; also the empty one if `empty`."""
+    return Kind(metavar, lambda given: given if empty and not given else check_name(given, what))
+
+
+def choice(words: Sequence[str]) -> Kind:
+    """One of a few words, in any case."""
+    return Kind("|".join(words), partial(_one_of, words))
+
+
+def number(least: int, most: int = 1_000_000, *, unlimited: bool = False) -> Kind:
+    """A whole number from `least` to `most`; also -1, for no limit, if `unlimited`."""
+    return Kind("N", partial(_whole, least, most, unlimited), toml=int)
+
+
+def duration(least_ns: int = 0) -> Kind:
+    """A duration as Go writes it; the value is in nanoseconds."""
+    return Kind("DURATION", partial(_duration, least_ns), _short)
+
+
+def path(metavar: str) -> Kind:
+    """A path of a file or folder; `~` is this user's home. Whether it is there is the business of who uses it."""
+    return Kind(metavar, _path)
+
+
+def _one_of(words: Sequence[str], given: str) -> str:
+    if given.lower() not in words:
+        raise ValueError(f"{given[:60]!r} is not one of {', '.join(words)}")
+    return given.lower()
+
+
+def _whole(least: int, most: int, unlimited: bool, given: str) -> int:
+    rule = f"must be a whole number from {least} to {most}{', or -1 for no limit' if unlimited else ''}"
+    # int() alone would take "1_0", " 1 " and digits of other scripts.
+    if not given.removeprefix("-").isdecimal() or not given.isascii() or len(given) > 18:
+        raise ValueError(f"{rule}, not {given[:60]!r}")
+    value = int(given)
+    if not least <= value <= most and not (unlimited and value == -1):
+        raise ValueError(f"{rule}, not {value}")
+    return value
+
+
+def _truth(given: str) -> bool:
+    if given.lower() not in (*_TRUE, *_FALSE):
+        raise ValueError(f"{given[:60]!r} is neither true nor false; write 1 or 0")
+    return given.lower() in _TRUE
+
+
+def _duration(least_ns: int, given: str) -> int:
+    value = parse_duration(given)
+    if value < least_ns:
+        raise ValueError(f"must be at least {_short(least_ns)}, not {given[:60]}")
+    return value
+
+
+def _short(span_ns: int) -> str:
+    """Write a duration without the zeros at its end that Go writes: `1h` for `1h0m0s`."""
+    shown = format_duration(span_ns)
+    for tail, zero in (("m0s", "0s"), ("h0m", "0m")):
+        shown = shown.removesuffix(zero) if shown.endswith(tail) else shown
+    return shown
+
+
+def _path(given: str) -> Path:
+    if not given or "\0" in given:
+        raise ValueError("must name a file or folder")
+    return Path(given).expanduser()
+
+
+def _address(given: str) -> Address:
+    host, colon, port = given.rpartition(":")
+    if not port.isdecimal() or not port.isascii() or len(port) > 5 or int(port) > 65535:
+        raise ValueError(f"{given[:60]!r} has no port from 0 to 65535; write it like 127.0.0.1:8080 or 8080")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError(f"{given[:60]!r} is ambiguous; write an address of IP version 6 in brackets")
+    if not host.isprintable() or any(mark in host for mark in " /@[]"):
+        raise ValueError(f"{given[:60]!r} names no host; write it like 127.0.0.1:8080")
+    return Address(host if colon else _LOOPBACK, int(port))
+
+
+def _servers(given: str) -> str:
+    split_servers(given)
+    return given
+
+
+TRUTH: Final = Kind("", _truth, lambda value: "true" if value else "false", bool)
+"""`1`, `true`, `yes`, `on` or their opposites, in any case."""
+
+HOST_PORT: Final = Kind("[HOST:]PORT", _address)
+"""`HOST:PORT`, `:PORT` for all addresses of this machine, or `PORT` on the loopback address."""
+
+SERVERS: Final = Kind("URL", _servers)
+"""URLs of NATS servers, separated by commas; checked, and kept as they are."""

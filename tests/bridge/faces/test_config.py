@@ -1,0 +1,214 @@
+"""The configuration of a bridge: defaults, the Go project's names, and settings that contradict each other."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from aj_bridge.faces.config import OPTIONS, BridgeConfig, bridge_options, build_config, load_config
+from aj_bridge.faces.kinds import Address
+from aj_bridge.faces.options import describe
+from aj_sdk.connect import ConnectionFlags
+from aj_sdk.errors import InvalidConfigError
+
+S = 1_000_000_000
+
+
+def _build(environ: Mapping[str, str] | None = None, /, **flags: Any) -> BridgeConfig:
+    return build_config(None, environ or {}, flags)
+
+
+def _faults(environ: Mapping[str, str] | None = None, /, **flags: Any) -> tuple[str, ...]:
+    with pytest.raises(InvalidConfigError) as caught:
+        _build(environ, **flags)
+    return caught.value.faults
+
+
+def test_without_anything_the_defaults_hold() -> None:
+    assert _build() == BridgeConfig(
+        queue="DEFAULT",
+        server="",
+        context="",
+        embedded=False,
+        store=None,
+        concurrency=100,
+        remote=(),
+        backoff="default",
+        no_adopt=False,
+        drain_timeout_ns=30 * S,
+        create=False,
+        max_run_time_ns=None,
+        max_tries=None,
+        max_concurrent=None,
+        replicas=1,
+        memory=False,
+        lease_ns=30 * S,
+        go_workers=False,
+        monitor=None,
+        log_level="info",
+        log_format="text",
+    )
+
+
+def test_every_default_is_a_value_that_its_own_kind_reads() -> None:
+    for row in OPTIONS:
+        for value in row.default if row.many else [row.default]:
+            if value not in (None, ""):
+                assert row.kind.parse(row.kind.show(value)) == value
+
+
+def test_flags_become_values() -> None:
+    config = _build(
+        queue="EMAIL",
+        create=True,
+        max_run_time="1m30s",
+        max_tries="-1",
+        max_concurrent="5",
+        replicas="3",
+        lease="2s",
+        monitor="0.0.0.0:9090",
+        remote=("email:new", "sms:", ""),
+        no_adopt=True,
+        log_format="JSON",
+    )
+    assert config == BridgeConfig(
+        queue="EMAIL",
+        create=True,
+        max_run_time_ns=90 * S,
+        max_tries=-1,
+        max_concurrent=5,
+        replicas=3,
+        lease_ns=2 * S,
+        monitor=Address("0.0.0.0", 9090),
+        remote=("email:new", "sms:", ""),
+        no_adopt=True,
+        log_format="json",
+    )
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "field", "value"),
+    [
+        ("AJC_QUEUE", "GO", "queue", "GO"),
+        ("AJ_WORK_QUEUE", "GO", "queue", "GO"),
+        ("AJC_CONCURRENCY", "7", "concurrency", 7),
+        ("AJ_CONCURRENCY", "7", "concurrency", 7),
+        ("AJ_RETRY_POLICY", "1h", "backoff", "1h"),
+        ("AJ_NATS_CONTEXT", "prod", "context", "prod"),
+        ("CONTEXT", "prod", "context", "prod"),
+        ("AJC_MONITOR", "8080", "monitor", Address("", 8080)),
+        ("AJC_MONITOR", "0", "monitor", None),
+        ("AJ_MONITOR", "8080", "monitor", Address("127.0.0.1", 8080)),
+        ("AJ_DEBUG", "1", "log_level", "debug"),
+        ("AJC_DEBUG", "true", "log_level", "debug"),
+        ("AJ_DEBUG", "0", "log_level", "info"),
+        ("AJ_LOG_LEVEL", "error", "log_level", "error"),
+        ("AJ_DRAIN_TIMEOUT", "5s", "drain_timeout_ns", 5 * S),
+    ],
+)
+def test_the_environment_has_our_names_and_the_go_projects(variable: str, text: str, field: str, value: object) -> None:
+    assert getattr(_build({variable: text}), field) == value
+
+
+def test_our_own_name_wins_over_the_go_projects() -> None:
+    assert _build({"AJ_QUEUE": "OURS", "AJC_QUEUE": "GO", "AJ_WORK_QUEUE": "GO2"}).queue == "OURS"
+    assert _build({"AJC_QUEUE": "GO", "AJ_WORK_QUEUE": "GO2"}).queue == "GO"
+
+
+def test_no_variable_of_the_go_project_means_something_else_with_us() -> None:
+    ours = {row.env for row in OPTIONS} | {name for row in OPTIONS for name in row.aliases}
+    assert not ours & {"AJ_VERIFICATION_KEY", "AJC_TYPE", "AJC_COMMAND", "AJC_SCHEDULER_NAME"}
+    assert len(ours) == sum(1 + len(row.aliases) for row in OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("environ", "flags", "expected"),
+    [
+        ({}, {"server": "nats://a"}, ConnectionFlags(server="nats://a")),
+        ({"AJ_SERVER": "nats://a"}, {"context": "prod"}, ConnectionFlags(context="prod")),
+        ({"AJ_SERVER": "nats://a", "CONTEXT": "x"}, {}, ConnectionFlags(server="nats://a")),
+        ({}, {"server": "nats://a", "context": "prod"}, ConnectionFlags(server="nats://a")),
+        ({"AJ_SERVER": "nats://a", "AJ_CONTEXT": "x"}, {"embedded": True}, ConnectionFlags()),
+        ({"AJ_EMBEDDED": "1"}, {"server": "nats://a"}, ConnectionFlags(server="nats://a")),
+        ({"AJ_SERVER": "nats://a"}, {"embedded": False}, ConnectionFlags(server="nats://a")),
+    ],
+)
+def test_there_is_one_connection(environ: dict[str, str], flags: dict[str, Any], expected: ConnectionFlags) -> None:
+    config = _build(environ, **flags)
+    assert config.connection == expected
+    assert config.embedded == (expected == ConnectionFlags())
+
+
+def test_a_server_of_its_own_and_another_contradict_each_other_in_one_place() -> None:
+    assert _faults(embedded=True, server="nats://a", context="x") == (
+        "--embedded: contradicts --server and --context; choose one",
+    )
+
+
+def test_settings_without_effect_are_faults() -> None:
+    assert _faults(store="/data") == ("--store: is for the embedded server; add --embedded",)
+    assert _faults(embedded=True, create=True, replicas="3") == (
+        "--replicas: the embedded server is alone and keeps 1 copy",
+    )
+    assert _faults({"AJ_LEASE": "1s"}, queue="EMAIL", max_tries="3", memory=False) == (
+        "--max-tries: is for a new queue; add --create",
+        "AJ_LEASE: is for a new queue; add --create",
+    )
+    assert _build(max_tries="3").max_tries == 3
+
+
+@pytest.mark.parametrize(
+    ("flags", "fault"),
+    [
+        ({"queue": "a.b"}, "--queue: queue name 'a.b' is invalid"),
+        ({"concurrency": "0"}, "--concurrency: must be a whole number from 1 to 100000, not 0"),
+        ({"lease": "100ms", "create": True}, "--lease: must be at least 500ms, not 100ms"),
+        ({"max_tries": "0", "create": True}, "--max-tries: must be a whole number from 1 to 1000000, or -1"),
+        ({"replicas": "6", "create": True}, "--replicas: must be a whole number from 1 to 5, not 6"),
+        ({"backoff": "2m"}, "--backoff: '2m' is not one of default, 10m, 1h, 1m"),
+        ({"remote": ("ok", "a b")}, "--remote: task type 'a b' is invalid"),
+        ({"server": "http://a"}, "--server: 'http://a': must begin with"),
+        ({"log_level": "loud"}, "--log-level: 'loud' is not one of debug, info, warning, error"),
+    ],
+)
+def test_a_wrong_value_names_its_flag(flags: dict[str, Any], fault: str) -> None:
+    (told,) = _faults(**flags)
+    assert told.startswith(fault)
+
+
+def test_a_file_is_named_by_flag_or_variable(tmp_path: Path) -> None:
+    one, other = tmp_path / "one.toml", tmp_path / "other.toml"
+    one.write_text('queue = "ONE"\nconcurrency = 5\n')
+    other.write_text('queue = "OTHER"\n')
+    assert load_config({}, {"AJ_CONFIG": str(one)}).queue == "ONE"
+    config = load_config({"config": str(other)}, {"AJ_CONFIG": str(one), "AJ_CONCURRENCY": "3"})
+    assert (config.queue, config.concurrency) == ("OTHER", 3)
+
+
+def test_a_command_gets_all_flags_but_the_global_ones() -> None:
+    seen: list[BridgeConfig] = []
+
+    @click.command
+    @bridge_options
+    def command(**flags: Any) -> None:
+        seen.append(load_config(flags, {}))
+
+    result = CliRunner().invoke(command, ["--queue", "EMAIL", "--embedded", "--store", "d"], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert seen == [BridgeConfig(queue="EMAIL", embedded=True, store=Path("d"))]
+    page = CliRunner().invoke(command, ["--help"]).output
+    assert "--config FILE" in page
+    assert "--no-adopt / --adopt" in page
+    assert "--server" not in page
+
+
+def test_passwords_are_not_in_the_repr() -> None:
+    assert "hunter2" not in repr(_build(server="nats://u:hunter2@a"))
+
+
+def test_the_documentation_covers_all_of_it() -> None:
+    page = describe(OPTIONS)
+    assert all(row.flag in page and row.env in page for row in OPTIONS)
