@@ -4,9 +4,11 @@ A page is a function that returns its whole text. Most pages are written by hand
 `<!-- generated: NAME -->` and `<!-- end -->`, which `filled` replaces: what stands there comes from the code, so it
 can't part from it.
 """
+# ruff: noqa: INP001 - scripts, not a package
 
 import argparse
 import difflib
+import importlib
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -35,9 +37,7 @@ def filled(page: str, sections: Mapping[str, str]) -> str:
 
 
 def _protocol() -> str:
-    from protocol_examples import sections  # noqa: PLC0415 - one page's code is not needed for another
-
-    return filled("protocol.md", sections())
+    return filled("protocol.md", importlib.import_module("protocol_examples").sections())
 
 
 PAGES: Final[dict[str, Callable[[], str]]] = {
@@ -74,5 +74,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(DOCS))
     raise SystemExit(main())
