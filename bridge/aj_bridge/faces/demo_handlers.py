@@ -3,6 +3,7 @@
 python -m aj_bridge.faces.demo_handlers        # AJ_SERVER says where
 """
 
+import logging
 from typing import TypedDict
 
 from aj_sdk import RetryLater, Services, Task, Terminate, run
@@ -27,10 +28,12 @@ async def send(task: Task, email: Email) -> dict[str, object]:
     order = email.get("do", "ok")
     if order == "terminate":
         raise Terminate(email.get("error", "terminated"))
-    if order == "retry_after" and task.try_ == 1:
+    if order == "retry_after" and task.tries == 1:
         raise RetryLater(email.get("ms", 0) / 1000, email.get("error", "retry later"))
-    return {"handler": "python", "id": task.id, "try": task.try_}
+    return {"handler": "python", "id": task.id, "try": task.tries}
 
 
 if __name__ == "__main__":
+    # The demo's failures are planned, and would hide its progress.
+    logging.basicConfig(level=logging.CRITICAL)
     run(services, on_ready=lambda: print("ready", flush=True))
