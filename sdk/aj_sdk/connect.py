@@ -442,7 +442,7 @@ def _words(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
     if isinstance(error, ssl.SSLError):
-        return (error.reason or "TLS error").replace("_", " ").lower()
+        return str(getattr(error, "reason", None) or "TLS error").replace("_", " ").lower()
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return " ".join(str(error).removeprefix("nats: ").strip("'").split()) or type(error).__name__
