@@ -7,6 +7,7 @@ concurrent workers fetches one item, loads its task, saves it active, asks the h
 import argparse
 import asyncio
 import base64
+import gc
 import json
 import resource
 import time
@@ -120,7 +121,10 @@ def main() -> None:
     options = parser.parse_args()
     before = resource.getrusage(resource.RUSAGE_SELF)
     work = WORKERS[options.worker](options.server, options.queue, options.count, options.concurrency)
-    # `aj-bridge run` uses uvloop; a first loop does not.
+    if options.worker == "bridge":
+        # As `aj-bridge run` does.
+        gc.freeze()
+        gc.set_threshold(50_000, 50, 100)
     seconds = uvloop.run(work) if options.worker == "bridge" else asyncio.run(work)
     after = resource.getrusage(resource.RUSAGE_SELF)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

@@ -161,7 +161,6 @@ class _NatsSubscription:
 
 _PENDING_MESSAGES: Final = 1_000_000
 _PENDING_BYTES: Final = 512 * 1024 * 1024
-_BURST: Final = 16
 _TICK_S: Final = 0.01
 _NOT_CONNECTED: Final = (
     nats.errors.ConnectionClosedError,
@@ -227,7 +226,6 @@ class NatsTransport:
         self._tokens = count()
         self._prefix = ""
         self._mux: Any = None
-        self._burst = _BURST
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
@@ -278,12 +276,6 @@ class NatsTransport:
             callback = self._inboxes.get(token)
             if callback is not None:
                 callback(message)
-        # A burst of replies wakes as many tasks; letting some of them run and write first keeps the server busy
-        # while we work on the others, instead of the two taking turns.
-        self._burst -= 1
-        if self._burst == 0:
-            self._burst = _BURST
-            await asyncio.sleep(0)
 
     async def publish(
         self, subject: str, data: bytes = b"", *, reply: str = "", headers: Headers | None = None
