@@ -56,6 +56,12 @@ interop: $(VENV)/.dev ## the Go project's own library, responders in Go and Node
 packaging: $(VENV)/.dev ## the built wheel in clean environments
 	$(BIN)/pytest -m packaging
 
+vectors: ## rewrite the golden vectors with the Go project's library
+	@interop/upstream/build && interop/upstream/bin/vectors --out schemas/aj_schemas/vectors/required
+
+docs: $(VENV)/.dev ## rewrite the parts of the docs that come from code
+	$(BIN)/python docs/generate.py
+
 bench: $(VENV)/.dev ## throughput as a ratio
 	$(BIN)/python bench/throughput.py
 

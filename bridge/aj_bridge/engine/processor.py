@@ -189,6 +189,9 @@ class Processor:
             if isinstance(err, _LeaseOver):
                 _log.warning("loading %d tasks took longer than a lease, their items come again", len(burst))
                 return
+            if isinstance(err, Exception):  # as in `_claim`
+                _log.exception("a defect of the bridge, %d items come again when their leases are over", len(burst))
+                return
             raise
         for held in burst:
             self._spawn(self._claim(held, found.get(held.claim.task_id)))
