@@ -12,15 +12,18 @@ from typing import Final
 
 import pytest
 
-__all__ = ["NO_BATCHES", "OLD_VERSIONS", "SCHEDULES", "server_binary"]
+__all__ = ["NO_BATCHES", "NO_WAY_OUT", "OLD_VERSIONS", "SCHEDULES", "server_binary"]
 
-SCHEDULES: Final = "2.12.8"
-"""The first series with message schedules (`@at`)."""
+SCHEDULES: Final = "2.12.7"
+"""Of the first series with message schedules (`@at`)."""
+
+NO_WAY_OUT: Final = "2.12.8"
+"""The next of that series, which does not let what a schedule fired into another stream."""
 
 NO_BATCHES: Final = "2.10.26"
 """A series without schedules, batched direct gets and API levels."""
 
-OLD_VERSIONS: Final = (SCHEDULES, NO_BATCHES)
+OLD_VERSIONS: Final = (SCHEDULES, NO_WAY_OUT, NO_BATCHES)
 
 _CACHE: Final = Path(__file__).parent.parent / ".cache" / "servers"
 _PATIENCE_S: Final = 300

@@ -56,6 +56,12 @@ _log: Final = logging.getLogger(__name__)
 _SCHEDULES_LEVEL: Final = 2
 """The JetStream API level (ADR-44) from which on a server has message schedules: 2.12."""
 
+_NO_WAY_OUT: Final = frozenset({"2.12.8"})
+"""Servers that refuse what a schedule fired (10188) when a stream without schedules sources it, for ever.
+
+Seen on 2.12.8 alone; 2.12.0, .2, .5, .6 and .7, 2.14.0, 2.14.6 and 2.15.1 let it through.
+"""
+
 _NOT_ALLOWED: Final = (RefusedError, OutcomeUnknownError)
 """How it looks when we may not: the server says no, or, for want of a permission, does not answer."""
 
@@ -227,7 +233,7 @@ class Admin:
         return _task_store_info(await self._stream_info(TASKS_STREAM))
 
     async def ensure_delayed(self, *, replicas: int = 1, memory: bool = False) -> bool:
-        """Make the stream of waiting items, where the server has message schedules (2.12).
+        """Make the stream of waiting items, where the server has message schedules (2.12, but not 2.12.8).
 
         One that is there stays as it is, but gets at least as many copies.
 
@@ -246,6 +252,10 @@ class Admin:
             config = await self._stream_config(DELAYED_STREAM)
         if not config.get("allow_msg_schedules"):
             _log.warning("stream %s does not allow message schedules, so nothing can wait there", DELAYED_STREAM)
+            return False
+        version = streams.server_version(config)
+        if version in _NO_WAY_OUT:
+            _log.warning("nats-server %s does not let fired items into a queue; 2.14 or newer does", version)
             return False
         return True
 
@@ -401,9 +411,8 @@ class Admin:
             QueueNotFoundError: there is no such queue.
             StoreError: the store failed.
         """
-        (stream, consumer), parked = await asyncio.gather(
-            self._queue(name), self._js.count(DELAYED_STREAM, schedule_subjects(name))
-        )
+        schedules = schedule_subjects(name)
+        (stream, consumer), parked = await asyncio.gather(self._queue(name), self._js.count(DELAYED_STREAM, schedules))
         settings, _ = read_settings(name, stream["config"], consumer["config"])
         state = stream["state"]
         return QueueInfo(
@@ -422,7 +431,7 @@ class Admin:
         )
 
     async def queues(self) -> list[QueueInfo]:
-        """Describe all queues, sorted by name; one that is removed or half made at this moment is left out.
+        """Describe all queues, sorted by name; one that is half made or just being removed is left out.
 
         Raises:
             StoreError: the store failed.
@@ -434,6 +443,11 @@ class Admin:
                 try:
                     return await self.queue_info(name)
                 except QueueNotFoundError:
+                    return None
+                except RefusedError as err:
+                    if err.code != CONSUMER_NOT_FOUND:
+                        raise
+                    _log.warning("%s", err)
                     return None
 
         found = await asyncio.gather(*(describe(name) for name in await self.queue_names()))
@@ -450,13 +464,10 @@ class Admin:
             StoreError: the store failed.
         """
         stream = queue_stream(name)
-        parked = await self._purge_parked(name)
-        try:
-            return parked + await self._js.purge(stream)
-        except RefusedError as err:
-            if err.code == STREAM_NOT_FOUND:
-                raise QueueNotFoundError(name) from err
-            raise
+        if await self._js.stream_info(stream) is None:
+            raise QueueNotFoundError(name)
+        parked = await self._purge_parked(name)  # first: what fires meanwhile is then purged with the items
+        return parked + await self._js.purge(stream)
 
     async def delete_queue(self, name: str) -> None:
         """Remove a queue with all its items, parked ones too; the tasks' records stay.

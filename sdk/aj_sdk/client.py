@@ -323,6 +323,8 @@ class Client:
     async def result(self, task_id: str, *, timeout: float | None = None, as_type: None = None) -> Any: ...  # noqa: ASYNC109
     @overload
     async def result(self, task_id: str, *, timeout: float | None = None, as_type: type[T]) -> T: ...  # noqa: ASYNC109
+    @overload
+    async def result(self, task_id: str, *, timeout: float | None = None, as_type: Any) -> Any: ...  # noqa: ASYNC109
     async def result(
         self,
         task_id: str,

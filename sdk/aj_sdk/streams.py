@@ -32,6 +32,7 @@ __all__ = [
     "has_source",
     "queue_config",
     "restored_consumer",
+    "server_version",
     "task_store_config",
     "with_age",
     "with_source",
@@ -179,6 +180,12 @@ def with_source(config: Mapping[str, Any], queue: str) -> Config:
         ],
     }
     return {**config, "sources": [*(config.get("sources") or ()), source]}
+
+
+def server_version(config: Mapping[str, Any]) -> str:
+    """Return the version of the server that told this configuration, empty before 2.11."""
+    metadata: Mapping[str, str] = config.get("metadata") or {}
+    return metadata.get(_SERVERS_OWN + "ver", "")
 
 
 def _metadata(config: Mapping[str, Any], settings: QueueSettings) -> dict[str, str]:
