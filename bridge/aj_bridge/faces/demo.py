@@ -68,9 +68,10 @@ class DemoResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Stage(msgspec.Struct, frozen=True):
-    """Something to show: a line, or the number of tasks that have ended."""
+    """Something to show: a line, what takes a while now, or the number of tasks that have ended."""
 
     text: str = ""
+    busy: str = ""
     ended: int | None = None
 
 
@@ -101,6 +102,7 @@ async def run_demo(tasks: int, show: Show) -> DemoResult:
         show(Stage("handler in Python"))
         missing: dict[str, str] = {}
         for language in _TOOLS:
+            show(Stage(busy=f"building the handler in {language.capitalize()}"))
             started = await _start_other(language, environment, stack, missing)
             show(Stage(f"handler in {language.capitalize()}" + ("" if started else f": left out, {missing[language]}")))
         client = await stack.enter_async_context(Client.connect(server.url))

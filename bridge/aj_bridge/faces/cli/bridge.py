@@ -93,10 +93,13 @@ def _demo(ctx: click.Context, /, *, tasks: int, as_json: bool) -> None:
         bar = progress.add_task("tasks ended", total=tasks, visible=False)
 
         def show(stage: Stage) -> None:
+            if stage.busy:
+                progress.update(bar, description=f"{stage.busy} ...", total=None, visible=True)
             if stage.text:
+                progress.update(bar, visible=False)
                 console.print(f"[green]*[/green] {stage.text}", highlight=False)
             if stage.ended is not None:
-                progress.update(bar, completed=stage.ended, visible=True)
+                progress.update(bar, description="tasks ended", total=tasks, completed=stage.ended, visible=True)
 
         with asyncio.Runner(loop_factory=loop_factory()) as loop:
             result = loop.run(run_demo(tasks, show))
