@@ -3,6 +3,7 @@
 Knows no record: `task`, `item` and their siblings know their keys.
 """
 
+import math
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
@@ -29,7 +30,7 @@ JSON: TypeAlias = bool | int | float | str | list["JSON"] | dict[str, "JSON"] | 
 _MAX_INT: Final = 2**63 - 1
 
 encode_json: Callable[[Any], bytes] = msgspec.json.Encoder().encode
-encode_msgpack: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
+_encode_msgpack: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
 _decode_json: Callable[[bytes], Any] = msgspec.json.Decoder().decode
 _decode_msgpack: Callable[[bytes], Any] = msgspec.msgpack.Decoder().decode
 
@@ -50,6 +51,25 @@ def decode_msgpack(data: bytes, what: str) -> Any:
         DecodeError: it is not MessagePack, or nested too deeply to read.
     """
     return _decode(_decode_msgpack, data, what, "MessagePack")
+
+
+def encode_msgpack(value: Any) -> bytes:
+    """Write MessagePack, whose integers have 64 bits: a longer one, which JSON may hold, becomes a float as in Go."""
+    try:
+        return _encode_msgpack(value)
+    except OverflowError:
+        return _encode_msgpack(_shorten(value))
+
+
+def _shorten(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _shorten(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_shorten(item) for item in value]
+    if type(value) is int and not -_MAX_INT - 1 <= value <= 2 * _MAX_INT + 1:
+        # Beyond a float's range too: Go refuses to read such a number at all.
+        return float(value) if abs(value) < 10**308 else math.copysign(math.inf, value)
+    return value
 
 
 def _decode(decode: Callable[[bytes], Any], data: bytes, what: str, form: str) -> Any:
@@ -181,6 +201,13 @@ class Fields:
             return parse_time(value)
         except ValueError as err:
             raise self.wrong(name, str(err)) from None
+
+    def instant(self, name: str) -> int:
+        """Read an RFC 3339 time that must be there."""
+        value = self.time(name)
+        if value is None:
+            raise self.wrong(name, "must be an RFC 3339 time")
+        return value
 
     def blob(self, name: str) -> bytes | None:
         """Read bytes: base64 text, or raw bytes from MessagePack."""

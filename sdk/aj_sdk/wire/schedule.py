@@ -58,9 +58,6 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
             DecodeError: it is not a schedule; the error names the key.
         """
         fields = decode_map(decode_json(data, "schedule"), "schedule", KEYS)
-        created = fields.time("created_at")
-        if created is None:
-            raise fields.wrong("created_at", "must be an RFC 3339 time")
         text = fields.text("schedule")
         if not text:
             raise fields.wrong("schedule", "must not be empty")
@@ -75,7 +72,7 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
             payload=fields.blob("payload"),
             deadline_ns=deadline or None,
             max_tries=fields.integer("max_tries"),
-            created_ns=created,
+            created_ns=fields.instant("created_at"),
         )
 
     def to_wire(self) -> bytes:

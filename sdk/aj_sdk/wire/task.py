@@ -73,10 +73,7 @@ class TaskResult(msgspec.Struct, frozen=True, kw_only=True):
             DecodeError: it is not one.
         """
         fields = decode_map(value, "task result", RESULT_KEYS, key)
-        completed = fields.time("completed")
-        if completed is None:
-            raise fields.wrong("completed", "must be an RFC 3339 time")
-        return cls(payload=fields.get("payload"), completed_ns=completed)
+        return cls(payload=fields.get("payload"), completed_ns=fields.instant("completed"))
 
     @classmethod
     def from_wire(cls, data: bytes) -> "TaskResult":
@@ -184,9 +181,6 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
             DecodeError: it is not a task; the error names the key.
         """
         fields = decode_map(value, "task", KEYS)
-        created = fields.time("created")
-        if created is None:
-            raise fields.wrong("created", "must be an RFC 3339 time")
         try:
             state = parse_state(fields.text("state"))
         except ValueError as err:
@@ -201,7 +195,7 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
             queue=fields.name("queue", empty=True),
             state=state,
             payload=fields.blob("payload"),
-            created_ns=created,
+            created_ns=fields.instant("created"),
             deadline_ns=fields.time("deadline"),
             max_tries=fields.integer("max_tries", DEFAULT_MAX_TRIES),
             tries=tries,
@@ -339,8 +333,8 @@ def _read_results(fields: Fields) -> dict[str, TaskResult | None]:
     value = fields.get("dependency_results")
     if value is None:
         return {}
-    if not isinstance(value, dict):
-        raise fields.wrong("dependency_results", "must be an object")
+    if not isinstance(value, dict) or not all(type(parent) is str for parent in value):
+        raise fields.wrong("dependency_results", "must be an object with task ids as keys")
     return {
         parent: None if result is None else TaskResult.from_map(result, f"dependency_results.{parent}")
         for parent, result in value.items()

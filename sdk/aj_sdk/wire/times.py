@@ -130,10 +130,12 @@ def format_duration(span_ns: int) -> str:
     if span_ns == 0:
         return "0s"
     sign, left = ("-", -span_ns) if span_ns < 0 else ("", span_ns)
+    if left < 1000:
+        return f"{sign}{left}ns"
+    if left < NS_PER_MS:
+        return f"{sign}{_decimal(left, 1000)}µs"
     if left < NS_PER_S:
-        for unit, scale in (("ms", NS_PER_MS), ("µs", 1000), ("ns", 1)):
-            if left >= scale:
-                return f"{sign}{_decimal(left, scale)}{unit}"
+        return f"{sign}{_decimal(left, NS_PER_MS)}ms"
     minutes, rest = divmod(left, 60 * NS_PER_S)
     hours, minutes = divmod(minutes, 60)
     text = _decimal(rest, NS_PER_S) + "s"
