@@ -1,0 +1,69 @@
+"""The examples do what they say, word for word, with a real bridge beside them."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from tests.acceptance.processes import Process
+from tests.acceptance.world import World
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180)]
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+PRODUCED = [
+    "queue EMAIL",
+    "enqueued a task of type email:new",
+    "result: {'sent': 'a@example.net', 'try': 1}",
+    "enqueued again: the same task, state complete",
+    "22 results, the last two: b'fetched at try 2', 'report-2026-11.txt'",
+    "inverted: ff fe 00",
+    "terminated: nobody is no address",
+]
+
+
+def example(world: World, name: str) -> Process:
+    url = world.crew.url
+    return world.crew.start(name, sys.executable, EXAMPLES / f"{name}.py", AJ_SERVER=url, NATS_URL=url)
+
+
+async def test_the_producer_gets_what_the_handlers_made(world: World) -> None:
+    bridge, handlers = world.crew.bridge("EMAIL"), example(world, "handlers")
+    await world.ready(bridge, handlers)
+    producer = example(world, "producer")
+    assert (await producer.ended(), producer.out, producer.err) == (0, PRODUCED, [])
+    handlers.terminate()
+    assert (await handlers.ended(), handlers.out) == (0, ["ready"])
+    assert sum("sending 'hello'" in line and "task_type=email:new" in line for line in handlers.err) == 21
+    assert not any("Traceback" in line for line in handlers.err)
+
+
+async def test_the_handlers_may_be_started_after_the_producer(world: World) -> None:
+    bridge, producer = world.crew.bridge("EMAIL"), example(world, "producer")
+    await world.ready(bridge)
+    await producer.says("enqueued a task")
+    await world.ready(example(world, "handlers"))
+    assert (await producer.ended(), producer.out, producer.err) == (0, PRODUCED, [])
+
+
+async def test_the_handlers_run_under_the_command_too(world: World) -> None:
+    bridge = world.crew.bridge("EMAIL")
+    command = (sys.executable, "-m", "aj_bridge", "respond", "--app", "handlers")
+    handlers = world.crew.start("respond", *command, AJ_SERVER=world.crew.url, PYTHONPATH=str(EXAMPLES))
+    await world.ready(bridge, handlers)
+    producer = example(world, "producer")
+    assert (await producer.ended(), producer.out, producer.err) == (0, PRODUCED, [])
+    handlers.terminate()
+    assert (await handlers.ended(), handlers.out) == (0, ["ready: email:new, feed:fetch, report:month, image:invert"])
+
+
+async def test_the_embedding_program_handles_its_own_tasks(world: World) -> None:
+    await world.ready(world.crew.bridge("PRICES"))
+    program = example(world, "embedded")
+    assert await program.ended() == 0
+    assert program.out == [
+        "aj_sdk: ready: price:quote",
+        "prices: a quote for 2 items",
+        "quote: {'tea': 103, 'honey': 105}",
+    ]
+    assert program.err == []
