@@ -29,7 +29,7 @@ from aj_sdk.jetstream import (
     JetStream,
 )
 from aj_sdk.queue import Queue, Span, span_ns
-from aj_sdk.store import Store, Stored, no_task_store
+from aj_sdk.store import Store, no_task_store
 from aj_sdk.wire.names import (
     CONSUMER,
     DEAD_STREAM,
@@ -46,6 +46,7 @@ from aj_sdk.wire.names import (
 )
 from aj_sdk.wire.queue import QueueSettings, read_settings
 from aj_sdk.wire.state import TaskState
+from aj_sdk.wire.stored import Stored
 from aj_sdk.wire.task import TaskRecord
 from aj_sdk.wire.times import parse_time
 

@@ -20,10 +20,11 @@ from aj_sdk.errors import (
     TaskTooLargeError,
 )
 from aj_sdk.ids import new_id
-from aj_sdk.store import HEADROOM, Store, Stored
+from aj_sdk.store import HEADROOM, Store
 from aj_sdk.wire.event import TaskStateEvent
 from aj_sdk.wire.names import DELAYED_STREAM, task_event_subject
 from aj_sdk.wire.state import TaskState
+from aj_sdk.wire.stored import Stored
 from aj_sdk.wire.task import TaskRecord
 
 __all__ = ["enqueue", "loaded", "publish_state", "retry"]

@@ -12,7 +12,6 @@ import msgspec
 
 from aj_sdk.errors import (
     ConflictError,
-    DecodeError,
     MessageTooLargeError,
     NoRespondersError,
     OutcomeUnknownError,
@@ -39,14 +38,14 @@ from aj_sdk.wire.names import (
     item_subject,
     queue_stream,
     schedule_subject,
-    task_id_of_subject,
     task_subject,
 )
-from aj_sdk.wire.stamp import Stamp, read_stamp
+from aj_sdk.wire.stamp import Stamp
+from aj_sdk.wire.stored import Stored
 from aj_sdk.wire.task import TaskRecord
 from aj_sdk.wire.times import format_time
 
-__all__ = ["FIRED_TTL", "HEADROOM", "Place", "Standing", "Store", "Stored", "no_task_store"]
+__all__ = ["FIRED_TTL", "HEADROOM", "Place", "Standing", "Store", "no_task_store"]
 
 HEADROOM: Final = 32 * 1024
 """What enqueue leaves free below max_payload: a record grows by its state, its error and its headers."""
@@ -55,50 +54,6 @@ FIRED_TTL: Final = "24h"
 """How long a fired item waits for room in a full queue (with a short time one was gone for good: seen)."""
 
 _SAVE_ATTEMPTS: Final = 3
-
-
-class Stored(msgspec.Struct, frozen=True, kw_only=True):
-    """A task's record as it was read.
-
-    Attributes:
-        task_id: the id that its subject names.
-        sequence: its stream sequence, for the next save.
-        body: its bytes.
-        stamp: who owns it, None where a Go worker or a producer saved it.
-        record: the task, None when the bytes can't be read.
-        fault: why not.
-    """
-
-    task_id: str
-    sequence: int
-    body: bytes
-    stamp: Stamp | None = None
-    record: TaskRecord | None = None
-    fault: str = ""
-
-    @classmethod
-    def read(cls, message: StoredMessage) -> "Stored":
-        """Read a stored message; a record that names another task than its subject is unreadable."""
-        task_id = task_id_of_subject(message.subject)
-        record, fault = _read_record(message.data, task_id)
-        return cls(
-            task_id=task_id,
-            sequence=message.sequence,
-            body=message.data,
-            stamp=read_stamp(message.headers),
-            record=record,
-            fault=fault,
-        )
-
-    def readable(self) -> TaskRecord:
-        """Return the task.
-
-        Raises:
-            DecodeError: the bytes can't be read.
-        """
-        if self.record is None:
-            raise DecodeError(f"task {self.task_id}", "", self.fault.removeprefix("task: "))
-        return self.record
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -140,7 +95,7 @@ class Store:
         """
         with _task_store():
             message = await self.jetstream.last(TASKS_STREAM, task_subject(task_id))
-        return None if message is None else _checked(Stored.read(message), task_id)
+        return None if message is None else _checked(_read(message), task_id)
 
     async def load_many(self, task_ids: Iterable[str]) -> dict[str, Stored]:
         """Read many tasks; one that is absent was confirmed absent by the leader, a found one may be a little old.
@@ -152,7 +107,7 @@ class Store:
         subjects = [task_subject(task_id) for task_id in dict.fromkeys(task_ids)]
         with _task_store():
             found = await self.jetstream.last_many(TASKS_STREAM, subjects)
-        return {stored.task_id: stored for stored in map(Stored.read, found.values())}
+        return {stored.task_id: stored for stored in map(_read, found.values())}
 
     async def scan(self, start: int = 1) -> AsyncIterator[Stored]:
         """Read all tasks, the one that was saved longest ago first.
@@ -167,7 +122,7 @@ class Store:
         """
         with _task_store():
             async for message in self.jetstream.scan(TASKS_STREAM, TASK_SUBJECTS, start):
-                yield Stored.read(message)
+                yield _read(message)
 
     async def save(self, record: TaskRecord, *, expected: int, stamp: Stamp | None = None) -> int:
         """Save a record under compare-and-set.
@@ -400,14 +355,8 @@ def _task_store() -> Iterator[None]:
         raise
 
 
-def _read_record(body: bytes, task_id: str) -> tuple[TaskRecord | None, str]:
-    try:
-        record = TaskRecord.from_wire(body)
-    except DecodeError as err:
-        return None, str(err)
-    if record.id != task_id:
-        return None, f"task: id: {record.id!r} stands under the subject of {task_id!r}"
-    return record, ""
+def _read(message: StoredMessage) -> Stored:
+    return Stored.read(message.subject, message.sequence, message.data, message.headers)
 
 
 def _checked(stored: Stored, task_id: str) -> Stored:

@@ -15,10 +15,10 @@ from aj_bridge.core.decision import Ack, Aftercare, Decision, Drop, Finish, Look
 from aj_bridge.core.dependencies import Ready, Unreachable, Waiting, judge, recheck_ns
 from aj_bridge.core.lifecycle import Event
 from aj_sdk.errors import DecodeError
-from aj_sdk.store import Stored
 from aj_sdk.wire.item import WorkItem
 from aj_sdk.wire.queue import QueueSettings
 from aj_sdk.wire.state import TaskState
+from aj_sdk.wire.stored import Stored
 from aj_sdk.wire.task import TaskRecord
 from aj_sdk.wire.times import NS_PER_MS, NS_PER_S
 

@@ -37,9 +37,9 @@ from aj_bridge.engine.peers import ASK_TIMEOUT_S, Peers
 from aj_bridge.engine.router import Router
 from aj_bridge.storage.protocols import DeadLetter, Parked, Storage
 from aj_sdk.errors import ConflictError, OutcomeUnknownError, StoreError, TaskTooLargeError
-from aj_sdk.store import Stored
 from aj_sdk.wire.call import Completed, Failed, Terminated
 from aj_sdk.wire.names import is_name
+from aj_sdk.wire.stored import Stored
 from aj_sdk.wire.task import TaskRecord
 
 __all__ = ["Parts", "Processor"]

@@ -9,9 +9,9 @@ from typing import Protocol
 import msgspec
 
 from aj_bridge.core.claim import Claim
-from aj_sdk.store import Stored
 from aj_sdk.wire.queue import QueueSettings
 from aj_sdk.wire.stamp import Stamp
+from aj_sdk.wire.stored import Stored
 from aj_sdk.wire.task import TaskRecord
 
 __all__ = ["DeadLetter", "Items", "Notices", "Parked", "Pulse", "Records", "Storage", "Waiting"]

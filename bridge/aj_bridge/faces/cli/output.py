@@ -13,10 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from aj_sdk.admin import Overview, QueueInfo, TaskStoreInfo
-from aj_sdk.store import Stored
 from aj_sdk.wire.event import Event, TaskStateEvent
 from aj_sdk.wire.queue import QueueSettings
 from aj_sdk.wire.state import TaskState
+from aj_sdk.wire.stored import Stored
 from aj_sdk.wire.task import TaskRecord
 from aj_sdk.wire.times import NS_PER_S, format_duration, format_time, to_datetime
 

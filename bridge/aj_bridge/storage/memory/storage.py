@@ -10,9 +10,9 @@ from aj_bridge.storage.memory.queue import Item, WorkQueue
 from aj_bridge.storage.memory.world import MemoryWorld
 from aj_bridge.storage.protocols import DeadLetter, Parked
 from aj_sdk.ids import new_id
-from aj_sdk.store import Stored
 from aj_sdk.wire.event import TaskStateEvent
 from aj_sdk.wire.stamp import ItemRef, Stamp
+from aj_sdk.wire.stored import Stored
 from aj_sdk.wire.task import TaskRecord
 from aj_sdk.wire.times import NS_PER_S
 

@@ -10,12 +10,11 @@ import msgspec
 from aj_bridge.storage.memory.queue import WorkQueue
 from aj_bridge.storage.protocols import DeadLetter
 from aj_sdk.errors import ConflictError, QueueNotFoundError, TaskTooLargeError
-from aj_sdk.jetstream import StoredMessage
-from aj_sdk.store import Stored
 from aj_sdk.wire.event import TaskStateEvent
 from aj_sdk.wire.names import task_subject
 from aj_sdk.wire.queue import QueueSettings
 from aj_sdk.wire.stamp import Stamp
+from aj_sdk.wire.stored import Stored
 from aj_sdk.wire.times import NS_PER_S
 
 __all__ = ["MemoryWorld"]
@@ -149,4 +148,4 @@ class MemoryWorld:
 
 def _read(task_id: str, kept: _Kept) -> Stored:
     headers = {} if kept.stamp is None else kept.stamp.headers()
-    return Stored.read(StoredMessage(task_subject(task_id), kept.sequence, kept.body, headers))
+    return Stored.read(task_subject(task_id), kept.sequence, kept.body, headers)
