@@ -5,6 +5,7 @@ to; `ConnectOptions` says all that is needed; `connect` turns them into a nats-p
 """
 
 import asyncio
+import contextlib
 import importlib.util
 import logging
 import ssl
@@ -15,6 +16,7 @@ from typing import Final, Self
 
 import nats.errors
 from nats.aio.client import Client, Srv
+from nats.aio.transport import TcpTransport
 
 from aj_sdk.context import NatsContext, Secret, context_exists, load_context, selected_context
 from aj_sdk.credentials import Credentials
@@ -38,6 +40,7 @@ _TRY_TIMEOUT_S: Final = 2
 _RECONNECT_WAIT_S: Final = 0.3
 _PING_INTERVAL_S: Final = 20
 _PENDING_SIZE: Final = 8 << 20
+_CLOSE_TIMEOUT_S: Final = 1.0
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -290,6 +293,20 @@ def _tls_context(options: ConnectOptions) -> ssl.SSLContext | None:
     return context
 
 
+class _Transport(TcpTransport):
+    """nats-py's socket, whose closing ends: after a TLS handshake that failed it would be waited for without end."""
+
+    def __bool__(self) -> bool:
+        """Say yes before there is a socket too; nats-py would put its own in our place."""
+        return True
+
+    async def wait_closed(self) -> None:
+        """See `Transport`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                await super().wait_closed()  # type: ignore[no-untyped-call]
+
+
 class _Client(Client):
     """nats-py's client with three faults mended, by overriding methods that its authors count as private.
 
@@ -310,6 +327,8 @@ class _Client(Client):
 
     async def _connect_to_server(self, s: Srv) -> None:
         self.close_socket()
+        if not self._transport and s.uri.scheme in ("nats", "tls"):
+            self._transport = _Transport()  # type: ignore[no-untyped-call]
         await super()._connect_to_server(s)
 
     async def _process_err(self, err_msg: str) -> None:
@@ -442,7 +461,8 @@ def _words(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
     if isinstance(error, ssl.SSLError):
-        return str(getattr(error, "reason", None) or "TLS error").replace("_", " ").lower()
+        reason = getattr(error, "reason", None)
+        return str(reason).replace("_", " ").lower() if reason else "TLS error"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return " ".join(str(error).removeprefix("nats: ").strip("'").split()) or type(error).__name__

@@ -428,6 +428,26 @@ async def test_tls_with_a_client_certificate(fresh_server: Fresh, certificates: 
 
 
 @pytest.mark.server
+async def test_a_server_that_comes_back_with_a_wrong_certificate_can_be_left(
+    fresh_server: Fresh, certificates: Path, patience: Callable[[float], float]
+) -> None:
+    server = fresh_server(config=_tls(certificates))
+    told = _LogEvent("certificate verify failed")
+    logging.getLogger("aj_sdk.connect").addHandler(told)
+    client = await connect(replace(ConnectOptions.from_url(server.url), tls_ca=certificates / "ca.pem"))
+    try:
+        async with asyncio.timeout(patience(20)):
+            server.kill()
+            stranger = {"cert_file": str(certificates / "stranger.pem"), "key_file": str(certificates / "stranger.key")}
+            server._config["tls"] = stranger
+            await server.astart()
+            await told.seen.wait()
+            await client.close()
+    finally:
+        logging.getLogger("aj_sdk.connect").removeHandler(told)
+
+
+@pytest.mark.server
 async def test_without_tls_no_credentials_are_sent_to_a_server_that_should_have_it(server: EmbeddedServer) -> None:
     url = server.url.replace("nats://", "tls://u:hunter2@")
     assert (
@@ -601,5 +621,5 @@ async def test_a_refused_permission_is_an_error_in_the_log(
 def test_an_error_is_said_in_few_words() -> None:
     assert connect_module._words(nats.errors.Error("nats: 'Some\r\nThing'")) == "Some Thing"
     assert connect_module._words(ssl.SSLError(1, "x")) == "TLS error"
-    assert connect_module._words(OSError(111, "Nope")) == "Nope"
+    assert connect_module._words(OSError(5, "Nope")) == "Nope"
     assert connect_module._words(ValueError()) == "ValueError"

@@ -136,7 +136,10 @@ def _short(span_ns: int) -> str:
 def _path(given: str) -> Path:
     if not given or "\0" in given:
         raise ValueError("must name a file or folder")
-    return Path(given).expanduser()
+    try:
+        return Path(given).expanduser()
+    except RuntimeError:
+        raise ValueError(f"{given[:60]!r} begins with the home of nobody here") from None
 
 
 def _address(given: str) -> Address:

@@ -213,7 +213,8 @@ def test_the_server_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
         sys.stdin.read()
         """
     )
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    # What a killed parent leaves behind goes where pytest tidies up.
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "TMPDIR": str(tmp_path)}
     parent = subprocess.Popen(
         [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
     )

@@ -78,6 +78,7 @@ def test_a_value_is_read(kind: str, given_text: str, value: object) -> None:
         ("duration", "999ns", "must be at least 1µs"),
         ("duration", "-1s", "must be at least"),
         ("path", "", "must name a file"),
+        ("path", "~nobody-of-this-name/x", "the home of nobody here"),
         ("truth", "maybe", "write 1 or 0"),
         ("address", "host", "no port"),
         ("address", "host:65536", "no port"),
