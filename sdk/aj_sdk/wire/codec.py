@@ -68,7 +68,7 @@ def _shorten(value: Any) -> Any:
         return [_shorten(item) for item in value]
     if type(value) is int and not -_MAX_INT - 1 <= value <= 2 * _MAX_INT + 1:
         # Beyond a float's range too: Go refuses to read such a number at all.
-        return float(value) if abs(value) < 10**308 else math.copysign(math.inf, value)
+        return float(value) if abs(value) < 10**308 else math.inf if value > 0 else -math.inf
     return value
 
 
