@@ -175,9 +175,10 @@ class JetStreamItems:
         self._wake.set()
 
     def _task_id(self, subject: str) -> str:
-        # An item of more tokens than one below its queue names no task; its body will tell, and be refused.
-        rest = subject.removeprefix(self._subject_prefix)
-        return rest if "." not in rest else task_id_of_subject(subject)
+        # An item of more tokens than one below its queue names no task: no body agrees with it, so it is refused.
+        if subject.startswith(self._subject_prefix):
+            return subject[len(self._subject_prefix) :]
+        return task_id_of_subject(subject)
 
     def _on_status(self, message: Message) -> None:
         headers = message.headers or {}
