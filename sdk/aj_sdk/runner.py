@@ -171,6 +171,8 @@ class Runner:
             raise NotConnectedError("the server closed the connection for good; see the log for its reason")
 
     async def __aenter__(self) -> Self:
+        if self._stopping:
+            raise UsageError("a runner runs once; make another one")
         if isinstance(self._given, ConnectOptions):
             self._connection = await connect(self._given, on_closed=self._on_closed)
         else:

@@ -701,6 +701,15 @@ async def test_an_answer_that_can_not_be_sent_is_logged(
     assert "taking back the subscription of mute failed" in caplog.text
 
 
+async def test_a_runner_runs_once(connection: Client, services: Services) -> None:
+    services.service("once")(lambda task: task)
+    runner = Runner(connection, services)
+    async with runner:
+        pass
+    with pytest.raises(UsageError, match="runs once"):
+        await runner.run(signals=False)
+
+
 async def test_what_comes_after_the_end_is_refused(connection: Client, bridge: Bridge, services: Services) -> None:
     @services.service("zombie")
     async def zombie(task: Task) -> None: ...
