@@ -40,7 +40,12 @@ def _protocol() -> str:
     return filled("protocol.md", importlib.import_module("protocol_examples").sections())
 
 
+def _operations() -> str:
+    return filled("operations.md", importlib.import_module("operations_examples").sections())
+
+
 PAGES: Final[dict[str, Callable[[], str]]] = {
+    "operations.md": _operations,
     "protocol.md": _protocol,
 }
 

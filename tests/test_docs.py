@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from aj_bridge.faces.config import load_config
+
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
     path.relative_to(ROOT)
@@ -47,3 +49,13 @@ def test_links_lead_to_files_and_headings_that_are_there(page: Path) -> None:
         assert found.exists(), link
         if anchor:
             assert anchor in anchors(found), link
+
+
+def test_the_configuration_file_on_the_page_is_one(tmp_path: Path) -> None:
+    (shown,) = re.findall(
+        r"^```toml\n(.*?)^```", (ROOT / "docs" / "operations.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    file = tmp_path / "bridge.toml"
+    file.write_text(shown)
+    config = load_config({"config": str(file)}, {})
+    assert (config.queue, config.concurrency, config.log_format) == ("EMAIL", 200, "json")

@@ -1,0 +1,155 @@
+"""The generated sections of operations.md: settings, metrics, limits with the errors that the code really gives."""
+# ruff: noqa: INP001 - scripts, not a package
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
+
+from aj_bridge.core.retry import POLICIES
+from aj_bridge.core.settle import too_large
+from aj_bridge.engine import breakers, meter
+from aj_bridge.faces import config, metrics, options
+from aj_bridge.storage.jetstream import notices
+from aj_schemas import vectors
+from aj_sdk import client, context, runner
+from aj_sdk.errors import AsyncJobsError, QueueFullError, TaskTooLargeError
+from aj_sdk.queue import Queue
+from aj_sdk.responder import close_call
+from aj_sdk.store import FIRED_TTL, HEADROOM
+from aj_sdk.streams import DEAD_LETTERS_KEPT_NS
+from aj_sdk.wire.call import MAX_ERROR_BYTES, Completed
+from aj_sdk.wire.headers import MAX_HEADER_BYTES
+from aj_sdk.wire.names import H_TERMINATE, MAX_NAME, check_name
+from aj_sdk.wire.task import MAX_DEPENDENCIES, TaskRecord
+from aj_sdk.wire.times import NS_PER_S, format_duration
+
+KIB: Final = 1024
+MAX_PAYLOAD: Final = 1024 * KIB
+ID: Final = "2d32zs6GJ2Bi7ppjyXs64PDdZ4d"
+
+_VECTORS: Final = {vector["name"]: vector for vector in vectors()}
+
+
+def sections() -> dict[str, str]:
+    """Return all sections."""
+    return {
+        "settings": _settings(),
+        "policies": _policies(),
+        "limits": _limits(),
+        "metrics": _metrics(),
+    }
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _settings() -> str:
+    # A bar ends a cell even inside of code.
+    return re.sub(r"`[^`\n]*`", lambda match: match[0].replace("|", "\\|"), options.describe(config.OPTIONS))
+
+
+def _policies() -> str:
+    rows = []
+    for name, policy in POLICIES.items():
+        first, last = policy.intervals_ns[0], policy.intervals_ns[-1]
+        delays = [policy.duration_ns(0, lambda: 0.0), policy.duration_ns(0, lambda: 0.999999)]
+        shown = " to ".join(format_duration(delay // (NS_PER_S // 10) * (NS_PER_S // 10)) for delay in delays)
+        rows.append((f"`{name}`", str(len(policy.intervals_ns)), format_duration(first), format_duration(last), shown))
+    return _table(("name", "steps", "first interval", "last interval", "the first wait is"), rows)
+
+
+def _error(act: Callable[[], Any]) -> str:
+    """Return the text of the error that something raises."""
+    try:
+        act()
+    except AsyncJobsError as err:
+        return f"`{err}`"
+    raise AssertionError("it was accepted")
+
+
+def _limits() -> str:
+    task = TaskRecord.from_wire(_VECTORS["task-state-new"]["text"].encode())
+    many = {**task.to_map(), "dependencies": [ID] * (MAX_DEPENDENCIES + 1)}
+    reply = close_call(Completed(bytes(MAX_PAYLOAD + 1)), max_payload=MAX_PAYLOAD, offered=True).headers or {}
+    cut = too_large(task, MAX_PAYLOAD + 1, MAX_PAYLOAD)
+    rows = [
+        (
+            "task id, task type, queue, route",
+            f"1 to {MAX_NAME} characters `A-Z a-z 0-9 _ : -`",
+            _error(lambda: check_name("email new", "task type")),
+        ),
+        (
+            "a task when it is enqueued",
+            f"its record: `max_payload` less {HEADROOM // KIB} KiB: {MAX_PAYLOAD - HEADROOM:,} bytes with 1 MiB",
+            f"`{TaskTooLargeError(ID, MAX_PAYLOAD, MAX_PAYLOAD - HEADROOM)}`",
+        ),
+        (
+            "a task when it is saved, with its result (a third longer in base64) and the results of its dependencies",
+            "record and headers: `max_payload`",
+            f"state `terminated`, `{cut.record.last_err}`; a dead letter keeps the record",
+        ),
+        (
+            "a handler's reply",
+            "`max_payload`",
+            f"from the Python SDK: state `terminated`, `{reply[H_TERMINATE]}`",
+        ),
+        ("dependencies of a task", f"{MAX_DEPENDENCIES:,}", _error(lambda: TaskRecord.from_map(many))),
+        (
+            "error text in a header",
+            f"{MAX_HEADER_BYTES // KIB} KiB",
+            "cut, and ends in `...`; CR, LF and NUL become spaces",
+        ),
+        ("`last_err`", f"{MAX_ERROR_BYTES // KIB} KiB", "cut"),
+        ("`AJ-Retry-After-Ms`, `RetryLater`", "366 days", "longer ones count as 366 days; no number: the backoff"),
+        ("integers in records", "64 bits", _error(lambda: TaskRecord.from_map({**task.to_map(), "max_tries": 2**63}))),
+        ("items in a queue", "`--entries` of the queue", f"`{QueueFullError('EMAIL', ID)}`; the task is `queue_error`"),
+        ("a queue's replicas", "1 to 5", _error(lambda: Queue("EMAIL", replicas=6))),
+        ("a queue's max run time", "at least 1 ms", _error(lambda: Queue("EMAIL", max_run_time=0))),
+        (
+            "a queue's lease",
+            "at least 200 ms; 500 ms on the command line of the bridge",
+            _error(lambda: Queue("EMAIL", lease=0.1)),
+        ),
+        ("a configuration file", "1 MiB", "`FILE: a configuration file has at most 1048576 bytes`"),
+        ("a NATS context", f"{context._MAX_FILE // KIB // KIB} MiB", "`the file is larger than 1048576 bytes`"),  # noqa: SLF001
+        (
+            "requests that wait in a Python handler process for a slot",
+            f"{runner.DEFAULT_BACKLOG:,}",
+            f"`AJ-Error: handler is busy: {runner.DEFAULT_BACKLOG} requests are waiting`",
+        ),
+        (
+            "events that wait for a slow `client.watch()`",
+            f"{client._WATCHED:,}",  # noqa: SLF001
+            "the oldest are dropped",
+        ),
+        (
+            "types with an open breaker, and tasks that a bridge parked for each",
+            f"{breakers._MAX_TYPES:,} and {breakers._MAX_PARKED:,}",  # noqa: SLF001
+            "those beyond come back when their own wait is over",
+        ),
+        (
+            "a dead letter",
+            f"`max_payload` less {notices._HEADER_ROOM // KIB} KiB",  # noqa: SLF001
+            "cut; the header `AJ-Dead-Truncated` gives the whole size",
+        ),
+        ("dead letters", f"{DEAD_LETTERS_KEPT_NS // NS_PER_S // 86_400} days", "older ones go"),
+        (
+            "an item that is due and finds its queue full",
+            FIRED_TTL,
+            "it waits; after that it is gone, and its record stays",
+        ),
+        ("a request for metrics", "8 KiB, 5 s", "the connection is closed"),
+    ]
+    return _table(("input", "limit", "beyond it"), rows)
+
+
+def _metrics() -> str:
+    counted = {value for value in vars(meter).values() if isinstance(value, str)}
+    rows = []
+    for family in metrics.FAMILIES:
+        labels = ", ".join(f"`{label}`" for label in family.labels)
+        now = "" if family.name in counted else "not counted yet"
+        rows.append((f"`{metrics.PREFIX}{family.name}`", family.kind.value, labels, family.help, now))
+    return _table(("name", "kind", "labels", "what", ""), rows)
