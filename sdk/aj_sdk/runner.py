@@ -28,6 +28,7 @@ from aj_sdk.handling import TASK_LOGGER, Task
 from aj_sdk.responder import close_call, failed, open_call, succeeded
 from aj_sdk.services import DEFAULT_SERVICES, Service, Services
 from aj_sdk.threads import Threads
+from aj_sdk.transport import drain, settle
 from aj_sdk.wire.call import Failed, Reply, Terminated
 
 __all__ = ["DEFAULT_CONCURRENCY", "DEFAULT_GRACE_S", "HandlerStats", "Runner", "loop_factory", "run"]
@@ -39,7 +40,6 @@ DEFAULT_BACKLOG: Final = 1000
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _PENDING_MESSAGES: Final = 65_536
 _DRAIN_TIMEOUT_S: Final = 5.0
-_FLUSH_TIMEOUT_S: Final = 2
 _CANCEL_TIMEOUT_S: Final = 2.0
 _LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
@@ -186,7 +186,7 @@ class Runner:
                     # The callback returns at once, so that hardly anything ever waits in the client.
                     pending_msgs_limit=_PENDING_MESSAGES,
                 )
-            await _settle(self._connection)
+            await settle(self._connection)
             _LOG.info("ready: %s", ", ".join(lane.service.shown for lane in self._lanes))
             if self._on_ready is not None:
                 self._on_ready()
@@ -236,7 +236,7 @@ class Runner:
             await asyncio.wait(left, timeout=_CANCEL_TIMEOUT_S)
         with contextlib.suppress(nats.errors.Error):
             if self._connection.is_connected:
-                await _settle(self._connection)
+                await settle(self._connection)
 
     async def _unsubscribe(self) -> None:
         for lane in self._lanes:
@@ -247,7 +247,7 @@ class Runner:
                 # Without a server a drain would wait for its answer; nothing more can come anyway.
                 if self._connection.is_connected:
                     async with asyncio.timeout(_DRAIN_TIMEOUT_S):
-                        await _drain(self._connection, subscription)
+                        await drain(self._connection, subscription)
                 else:
                     await subscription.unsubscribe()
             except (nats.errors.Error, TimeoutError) as err:
@@ -380,28 +380,6 @@ class Runner:
         lane.in_flight -= 1
         lane.slots.release()
         self._slots.release()
-
-
-async def _settle(connection: NatsClient) -> None:
-    """Wait until the server has seen all that was sent.
-
-    nats-py 2.16 writes a flush's PING at once, but what was sent before it a turn of the loop later. So the first
-    PING may come too early; what it overtook has left before the second one.
-    """
-    await connection.flush(_FLUSH_TIMEOUT_S)
-    await connection.flush(_FLUSH_TIMEOUT_S)
-
-
-async def _drain(connection: NatsClient, subscription: Subscription) -> None:
-    """Take a subscription back without losing what the server sends until it knows.
-
-    nats-py's own drain forgets the subscription when the answer to its PING is there, which is before the server has
-    seen the UNSUB that this PING overtook: a request sent in between was dropped in 170 of 200 drains under load, and
-    its bridge waited for nothing. None was with an UNSUB of ours ahead, which has no public name.
-    """
-    await connection._send_unsubscribe(subscription._id)  # noqa: SLF001 - see above; nats-py is pinned to its series
-    await _settle(connection)
-    await subscription.drain()  # type: ignore[no-untyped-call]
 
 
 async def _call_coroutine(service: Service, task: Task) -> Reply:

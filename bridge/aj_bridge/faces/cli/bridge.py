@@ -1,6 +1,9 @@
 """`aj-bridge`: what an operator runs: `run`, `demo`, `respond`, `completion`."""
 
 import asyncio
+import logging
+import os
+import sys
 
 import click
 import msgspec
@@ -11,6 +14,7 @@ from rich.table import Table
 from aj_bridge.faces.cli import output, run
 from aj_bridge.faces.cli.frame import Group, completion_command, connection_options, leaf
 from aj_bridge.faces.demo import DemoResult, Stage, run_demo
+from aj_bridge.faces.logs import set_up_logging
 from aj_sdk.runner import DEFAULT_CONCURRENCY, DEFAULT_GRACE_S, Runner, loop_factory
 from aj_sdk.services import load_services
 
@@ -51,7 +55,10 @@ def register(group: Group) -> None:
 @click.pass_context
 def _respond(ctx: click.Context, /, *, app: str, concurrency: int, grace: float) -> None:
     """Answer the calls of a bridge with the handlers of a Python module, until SIGTERM."""
+    root = logging.getLogger()
+    root.handlers.clear()  # ours would keep the application from setting up its own
     services = load_services(app)
+    set_up_logging(stream=sys.stderr, environ=os.environ, replace=False)
     options = connection_options(ctx)
 
     async def respond() -> None:
