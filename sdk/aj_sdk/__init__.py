@@ -1,32 +1,65 @@
 """What an application imports: handlers and producers of durable tasks on NATS JetStream."""
 
+from aj_sdk.client import Client, TaskSpec
 from aj_sdk.errors import (
     AsyncJobsError,
+    ConflictError,
+    DecodeError,
     DuplicateHandlerError,
     InvalidConfigError,
     InvalidNameError,
     NotConnectedError,
+    OutcomeUnknownError,
     PayloadError,
+    QueueFullError,
+    QueueNotFoundError,
+    RefusedError,
     RetryLater,
+    StoreError,
+    TaskExistsError,
+    TaskFailedError,
+    TaskNotFoundError,
+    TaskStateError,
+    TaskTooLargeError,
     Terminate,
     UsageError,
 )
 from aj_sdk.handling import Task
+from aj_sdk.queue import Queue
 from aj_sdk.runner import Runner, run
 from aj_sdk.services import DEFAULT_SERVICES, Services
 from aj_sdk.version import __version__
+from aj_sdk.wire.state import TaskState
+from aj_sdk.wire.task import TaskRecord
 
 __all__ = [
     "AsyncJobsError",
+    "Client",
+    "ConflictError",
+    "DecodeError",
     "DuplicateHandlerError",
     "InvalidConfigError",
     "InvalidNameError",
     "NotConnectedError",
+    "OutcomeUnknownError",
     "PayloadError",
+    "Queue",
+    "QueueFullError",
+    "QueueNotFoundError",
+    "RefusedError",
     "RetryLater",
     "Runner",
     "Services",
+    "StoreError",
     "Task",
+    "TaskExistsError",
+    "TaskFailedError",
+    "TaskNotFoundError",
+    "TaskRecord",
+    "TaskSpec",
+    "TaskState",
+    "TaskStateError",
+    "TaskTooLargeError",
     "Terminate",
     "UsageError",
     "__version__",

@@ -386,7 +386,7 @@ class NatsTransport:
         async def on_message(message: Msg) -> None:
             callback(message)
 
-        return _NatsSubscription(await self._listen(subject, queue, on_message))
+        return _NatsSubscription(self._nc, await self._listen(subject, queue, on_message))
 
     async def _listen(self, subject: str, queue: str, callback: Callable[[Msg], Awaitable[None]]) -> Any:
         try:
