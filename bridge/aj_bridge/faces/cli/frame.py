@@ -7,6 +7,7 @@ import asyncio
 import io
 import logging
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -72,6 +73,10 @@ _HINTS: Final[Mapping[type[AsyncJobsError], str]] = {
     OutcomeUnknownError: "look with `ajc info`, then do it again",
 }
 """What to do about errors that do not say so themselves."""
+
+
+_NO_SUBCOMMAND: Final = getattr(click.exceptions, "NoArgsIsHelpError", ())
+"""What click raises for a group without a subcommand; before 8.2 it printed the help itself."""
 
 
 @dataclass(slots=True)
@@ -257,7 +262,13 @@ def confirm(question: str, *, force: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise click.UsageError("there is no terminal to ask on: give -f to do it without asking")
-    if not click.confirm(clean(question), err=True):
+    # asyncio's own handler would only cancel a task that does not run while we wait for the answer.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        agreed = click.confirm(clean(question), err=True)
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    if not agreed:
         raise click.exceptions.Exit(0)
 
 
@@ -312,9 +323,8 @@ def _run(group: click.Group, name: str) -> int:
 def _complain_usage(name: str, err: click.UsageError) -> int:
     path = err.ctx.command_path if err.ctx is not None else name
     message = err.format_message()
-    if "\n" in message.strip():
-        # A group without a subcommand: click's message is the help.
-        click.echo(message, err=True)
+    if isinstance(err, _NO_SUBCOMMAND):
+        click.echo(message, err=True)  # the help
         return WRONG
     return _complain(name, f"{message[:1].lower()}{message[1:].rstrip('.')}: see `{path} --help`", WRONG)
 
