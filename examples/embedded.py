@@ -13,8 +13,7 @@ import sys
 
 import nats
 
-from aj_sdk import Runner, Services, Task
-from aj_sdk.client import Client
+from aj_sdk import Client, Runner, Services, Task
 
 log = logging.getLogger("prices")
 

@@ -9,9 +9,7 @@ It needs a NATS server, a bridge of the queue EMAIL (`aj-bridge run --queue EMAI
 import asyncio
 from datetime import timedelta
 
-from aj_sdk.client import Client, TaskSpec
-from aj_sdk.errors import TaskFailedError
-from aj_sdk.queue import Queue
+from aj_sdk import Client, Queue, TaskFailedError, TaskSpec
 
 PATIENCE_S = 60
 
