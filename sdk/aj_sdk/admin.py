@@ -22,6 +22,7 @@ from aj_sdk.errors import (
     RefusedError,
     TaskNotFoundError,
 )
+from aj_sdk.inventory import BoundQueue, Overview, QueueInfo, TaskStoreInfo, read_queue_info, read_task_store_info
 from aj_sdk.jetstream import (
     CONSUMER_NOT_FOUND,
     STREAM_NAME_IN_USE,
@@ -48,7 +49,6 @@ from aj_sdk.wire.queue import QueueSettings, read_settings
 from aj_sdk.wire.state import TaskState
 from aj_sdk.wire.stored import Stored
 from aj_sdk.wire.task import TaskRecord
-from aj_sdk.wire.times import parse_time
 
 __all__ = ["Admin", "BoundQueue", "Overview", "QueueInfo", "TaskStoreInfo"]
 
@@ -68,94 +68,6 @@ _NOT_ALLOWED: Final = (RefusedError, OutcomeUnknownError)
 
 _DELETE_ATTEMPTS: Final = 10
 _AT_ONCE: Final = 16
-
-
-class BoundQueue(msgspec.Struct, frozen=True, kw_only=True):
-    """A queue as a bridge finds it.
-
-    Attributes:
-        settings: its settings.
-        parks: whether waiting items fire into it, so that they may wait outside of its consumer.
-    """
-
-    settings: QueueSettings
-    parks: bool
-
-
-class QueueInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """A queue and how it stands.
-
-    Attributes:
-        settings: its settings.
-        parks: whether waiting items fire into it.
-        items: items in its stream, those in flight too.
-        waiting: items that nobody has been handed.
-        in_flight: items handed to a worker and not yet acknowledged.
-        redelivered: those of them that were handed out before.
-        parked: items that wait outside (backoff, blocked), None where that can't be told.
-        pulls: requests for work that wait on the server.
-        bytes: what its stream takes.
-        created_ns: when it was made, in nanoseconds since the epoch.
-        oldest_ns: when its oldest item came, None when it is empty.
-        newest_ns: when its newest item came, None when it is empty.
-    """
-
-    settings: QueueSettings
-    parks: bool
-    items: int
-    waiting: int
-    in_flight: int
-    redelivered: int
-    parked: int | None
-    pulls: int
-    bytes: int
-    created_ns: int
-    oldest_ns: int | None
-    newest_ns: int | None
-
-
-class TaskStoreInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """The task store and how it stands.
-
-    Attributes:
-        tasks: how many it holds.
-        bytes: what they take.
-        retention_ns: how long a task is kept after its last change, 0 = for ever.
-        replicas: copies that a cluster keeps.
-        memory: whether the tasks are kept in memory.
-        direct_get: whether many tasks can be read in one request.
-        created_ns: when the store was made, in nanoseconds since the epoch.
-        first_ns: when the record that was changed longest ago was, None when the store is empty.
-        last_ns: when a record was last changed, None when the store is empty.
-    """
-
-    tasks: int
-    bytes: int
-    retention_ns: int
-    replicas: int
-    memory: bool
-    direct_get: bool
-    created_ns: int
-    first_ns: int | None
-    last_ns: int | None
-
-
-class Overview(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything at a glance.
-
-    Attributes:
-        api_level: the server's JetStream API level: 0 before 2.11, 1 in 2.11, 2 from 2.12 on.
-        task_store: the task store, None where there is none.
-        queues: the queues, sorted by name.
-        parked: items that wait outside of their queues, None where nothing can wait there.
-        dead_letters: records that nobody could handle, None where there is no stream of them.
-    """
-
-    api_level: int
-    task_store: TaskStoreInfo | None
-    queues: tuple[QueueInfo, ...]
-    parked: int | None
-    dead_letters: int | None
 
 
 class Admin:
@@ -231,7 +143,7 @@ class Admin:
             StoreError: the store failed, or there is none.
         """
         # Never with subjects: at a million tasks that took 17 s of the server's CPU (seen).
-        return _task_store_info(await self._stream_info(TASKS_STREAM))
+        return read_task_store_info(await self._stream_info(TASKS_STREAM))
 
     async def ensure_delayed(self, *, replicas: int = 1, memory: bool = False) -> bool:
         """Make the stream of waiting items, where the server has message schedules (2.12, but not 2.12.8).
@@ -283,7 +195,7 @@ class Admin:
         )
         return Overview(
             api_level=api_level,
-            task_store=None if tasks is None else _task_store_info(tasks),
+            task_store=None if tasks is None else read_task_store_info(tasks),
             queues=tuple(queues),
             parked=parked,
             dead_letters=None if dead is None else int(dead["state"]["messages"]),
@@ -414,22 +326,7 @@ class Admin:
         """
         schedules = schedule_subjects(name)
         (stream, consumer), parked = await asyncio.gather(self._queue(name), self._js.count(DELAYED_STREAM, schedules))
-        settings, _ = read_settings(name, stream["config"], consumer["config"])
-        state = stream["state"]
-        return QueueInfo(
-            settings=settings,
-            parks=streams.has_source(stream["config"]),
-            items=int(state["messages"]),
-            waiting=int(consumer.get("num_pending") or 0),
-            in_flight=int(consumer.get("num_ack_pending") or 0),
-            redelivered=int(consumer.get("num_redelivered") or 0),
-            parked=parked,
-            pulls=int(consumer.get("num_waiting") or 0),
-            bytes=int(state["bytes"]),
-            created_ns=parse_time(stream["created"]),
-            oldest_ns=_message_time(state, "first_ts"),
-            newest_ns=_message_time(state, "last_ts"),
-        )
+        return read_queue_info(name, stream, consumer, parked)
 
     async def queues(self) -> list[QueueInfo]:
         """Describe all queues, sorted by name; one that is half made or just being removed is left out.
@@ -655,26 +552,6 @@ def _matches(
         and (queue is None or record.queue == queue)
         and (task_type is None or record.type == task_type)
     )
-
-
-def _task_store_info(info: Mapping[str, Any]) -> TaskStoreInfo:
-    config, state = info["config"], info["state"]
-    return TaskStoreInfo(
-        tasks=int(state["messages"]),
-        bytes=int(state["bytes"]),
-        retention_ns=int(config.get("max_age") or 0),
-        replicas=int(config.get("num_replicas") or 1),
-        memory=config.get("storage") == "memory",
-        direct_get=bool(config.get("allow_direct")),
-        created_ns=parse_time(info["created"]),
-        first_ns=_message_time(state, "first_ts"),
-        last_ns=_message_time(state, "last_ts"),
-    )
-
-
-def _message_time(state: Mapping[str, Any], key: str) -> int | None:
-    # An empty stream tells Go's zero time, or that of a message that is gone.
-    return parse_time(state[key]) if int(state["messages"]) else None
 
 
 def _checked_span(span: Span, what: str) -> int:
