@@ -6,7 +6,6 @@ stand here later. `NatsTransport` is nats-py by its public API.
 
 import asyncio
 import contextlib
-import math
 from collections.abc import Awaitable, Callable, Mapping
 from heapq import heappop, heappush
 from itertools import count
@@ -153,8 +152,29 @@ async def settle(connection: NatsClient) -> None:
     nats-py 2.16 writes a flush's PING at once, but what was sent before it a turn of the loop later. So the first
     PING may come too early; what it overtook has left before the second one.
     """
-    await connection.flush(_FLUSH_TIMEOUT_S)
-    await connection.flush(_FLUSH_TIMEOUT_S)
+    await _round_trip(connection, _FLUSH_TIMEOUT_S)
+    await _round_trip(connection, _FLUSH_TIMEOUT_S)
+
+
+async def _round_trip(connection: NatsClient, seconds: float) -> None:
+    """Send a PING and wait for its PONG.
+
+    A flush of nats-py 2.16 that times out, or is cancelled, leaves a cancelled future behind; a PONG that comes for it
+    after all raises in the task that reads, and ends it. The connection then hears nothing, and says that it is
+    connected, until its own pings find out a minute later (seen: a server that stood still for five seconds). So the
+    future is ours, and is never cancelled.
+
+    Raises:
+        nats.errors.ConnectionClosedError: the connection was closed.
+        nats.errors.FlushTimeoutError: no answer in time.
+    """
+    if connection.is_closed:
+        raise nats.errors.ConnectionClosedError
+    pong = asyncio.get_running_loop().create_future()
+    await connection._send_ping(pong)  # noqa: SLF001 - see above; nats-py is pinned to its series
+    await asyncio.wait((pong,), timeout=seconds)
+    if not pong.done():
+        raise nats.errors.FlushTimeoutError
 
 
 async def drain(connection: NatsClient, subscription: NatsSubscription) -> None:
@@ -367,9 +387,8 @@ class NatsTransport:
         if not self._nc.is_connected:
             raise NotConnectedError("not connected to a NATS server")
         try:
-            async with asyncio.timeout(timeout):
-                await self._nc.flush(timeout=math.ceil(timeout))
-        except (TimeoutError, nats.errors.TimeoutError):
+            await _round_trip(self._nc, timeout)
+        except nats.errors.TimeoutError:
             raise OutcomeUnknownError("ping") from None
         except nats.errors.Error as err:
             raise NotConnectedError(f"not connected to a NATS server: {err}") from err
