@@ -26,7 +26,7 @@ from aj_bridge.core.decision import (
 from aj_bridge.core.deliver import Known, decide
 from aj_bridge.core.lifecycle import Event, is_edge
 from aj_bridge.core.retry import RetryPolicy
-from aj_bridge.core.settle import NoResponders, settle, too_large
+from aj_bridge.core.settle import NoResponders, settle, too_large, too_late
 from aj_bridge.engine import meter as m
 from aj_bridge.engine.breakers import Breakers
 from aj_bridge.engine.clock import Clock
@@ -39,6 +39,7 @@ from aj_bridge.storage.protocols import DeadLetter, Parked, Storage
 from aj_sdk.errors import ConflictError, OutcomeUnknownError, StoreError, TaskTooLargeError
 from aj_sdk.wire.call import Completed, Failed, Terminated
 from aj_sdk.wire.names import is_name
+from aj_sdk.wire.state import TaskState
 from aj_sdk.wire.stored import Stored
 from aj_sdk.wire.task import TaskRecord
 
@@ -49,6 +50,7 @@ _log = logging.getLogger(__name__)
 _FIRST_PAUSE_S: Final = 0.1
 _LONGEST_PAUSE_S: Final = 5.0
 _WAKES_AT_ONCE: Final = 64
+_LOOK_EVERY_S: Final = 0.5
 
 
 class _Lost(Exception):  # noqa: N818 - flow: somebody else wrote
@@ -114,7 +116,6 @@ class Processor:
         self._work: set[asyncio.Task[None]] = set()
         self._steadying = asyncio.Lock()
         self._standstills = parts.storage.pulse.standstills
-        self._group: asyncio.TaskGroup | None = None
         self._stopping = False
 
     @property
@@ -135,22 +136,27 @@ class Processor:
         Returns:
             How many claims were cancelled.
         """
-        async with asyncio.TaskGroup() as group:
-            self._group = group
-            keeping = group.create_task(self._held.keep(), name="leases")
-            taking = group.create_task(self._take(), name="intake")
-            await stop.wait()
-            self._stopping = True
-            taking.cancel()
-            await asyncio.wait((taking,))
-            for claim in await self._storage.items.close():
-                await self._quietly(self._storage.items.give_back(claim))
-            left = await self._finish_in_hand(grace_s)
-            for task in left:
+        loop = asyncio.get_running_loop()
+        self._create_task = loop.create_task
+        left: set[asyncio.Task[None]] = set()
+        try:
+            async with asyncio.TaskGroup() as group:
+                keeping = group.create_task(self._held.keep(), name="leases")
+                taking = group.create_task(self._take(), name="intake")
+                await stop.wait()
+                self._stopping = True
+                taking.cancel()
+                await asyncio.wait((taking,))
+                for claim in await self._storage.items.close():
+                    await self._quietly(self._storage.items.give_back(claim))
+                left = await self._finish_in_hand(grace_s)
+                keeping.cancel()
+        finally:
+            work = set(self._work)
+            for task in work:
                 task.cancel()
-            if left:
-                await asyncio.wait(left)
-            keeping.cancel()
+            if work:
+                await asyncio.wait(work)
         return len(left)
 
     async def _finish_in_hand(self, grace_s: float) -> set[asyncio.Task[None]]:
@@ -172,8 +178,8 @@ class Processor:
             self._spawn(self._load(burst))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        assert self._group is not None
-        task = self._group.create_task(work)
+        # Not in the task group: its bookkeeping for each task costs more than this set's.
+        task = self._create_task(work)
         self._work.add(task)
         task.add_done_callback(self._work.discard)
 
@@ -197,24 +203,25 @@ class Processor:
             self._spawn(self._claim(held, found.get(held.claim.task_id)))
 
     async def _claim(self, held: Held, stored: Stored | None) -> None:
-        log = {"task_id": held.claim.task_id, "queue": held.claim.queue, "item": str(held.claim.item)}
         try:
-            async with self._slots:
-                try:
-                    await self._work_on(held, stored)
-                except _Lost as lost:
-                    await self._after_refusal(held, lost.stored)
+            await self._slots.acquire()
+            try:
+                await self._work_on(held, stored)
+            except _Lost as lost:
+                await self._after_refusal(held, lost.stored)
+            finally:
+                self._slots.release()
         except _LeaseOver:
             self._dropped("lease", held, "the lease may have passed")
         except StoreError as err:
             # Not acknowledged, so it comes again when the lease is over.
-            _log.warning("storage failed, the item comes again: %s", err, extra=log)
+            _log.warning("storage failed, the item comes again: %s", err, extra=_fields(held))
             self._parts.meter.inc(m.DROPPED, queue=self._queue.name, why="storage")
         except asyncio.CancelledError:
-            _log.warning("gave up a task in hand, it comes again when its lease is over", extra=log)
+            _log.warning("gave up a task in hand, it comes again when its lease is over", extra=_fields(held))
             raise
         except Exception:  # noqa: BLE001 - the task boundary: one task's defect must not end the others
-            _log.exception("a defect of the bridge, the item comes again when its lease is over", extra=log)
+            _log.exception("a defect of the bridge, the item comes again when its lease is over", extra=_fields(held))
         finally:
             self._let_go(held)
 
@@ -256,6 +263,7 @@ class Processor:
         # Whether a task of this type must wait because nobody answers, for how long, and why.
         if self._parts.router.route(task_type) is None:
             self._breakers.missed(task_type)
+            self._breakers.admit(task_type)  # counts the seconds; there is nobody to try
             return self._breakers.delay_ns(task_type), f"no route for task type {task_type!r}"
         if self._breakers.admit(task_type):
             return None
@@ -309,12 +317,16 @@ class Processor:
         try:
             await self._save(held, before, record, event)
         except TaskTooLargeError as err:
-            finish = too_large(record, err.size, err.limit)
+            # It never got as far as a call, so no try is counted.
+            finish = too_large(before, err.size, err.limit)
             await self._finish(held, before, finish.record, finish.event)
             return
-        held.active = record
         await self._steady()
         self._check_lease(held)
+        late = too_late(record, self._parts.clock.now_ns())
+        if late is not None:
+            await self._finish(held, record, late.record, late.event)
+            return
         outcome = await self._call(record)
         decision = settle(
             record,
@@ -341,9 +353,8 @@ class Processor:
             invocation = f"{self._parts.owner}.{next(self._invocations)}"
             outcome = await self._parts.dispatch.call(record, route, invocation, self._queue.max_run_time_ns)
         except Nobody as nobody:
-            self._breakers.missed(record.type)
             meter.inc(m.NO_RESPONDERS, **labels)
-            return NoResponders(nobody.subject, self._breakers.delay_ns(record.type))
+            return NoResponders(nobody.subject, self._breakers.missed(record.type))
         finally:
             meter.set(m.BUSY, self.busy)
         meter.observe(m.HANDLER_RUNTIME, self._parts.clock.monotonic() - began, **labels)
@@ -378,12 +389,21 @@ class Processor:
             lambda: waiting.park(held.claim, park.due_ns, park.silent), lambda: self._held.valid(held)
         )
         self._parts.meter.inc(m.PARKED, queue=self._queue.name, why=park.event.name.lower() if park.event else "wait")
+        answered_meanwhile = False
         if park.record is not None:
             assert park.event is not None
-            await self._save(held, before, park.record, park.event)
+            try:
+                await self._save(held, before, park.record, park.event)
+            except TaskTooLargeError as err:
+                # The schedule stands, and will fire into a final record: harmless.
+                finish = too_large(before, err.size, err.limit)
+                await self._finish(held, before, finish.record, finish.event)
+                return
             if park.event is Event.NO_HANDLER:
-                self._breakers.parked(park.record.type, parked)
+                answered_meanwhile = not self._breakers.parked(park.record.type, parked)
         await waiting.leave(held.claim, parked)
+        if answered_meanwhile:
+            await self._quietly(waiting.wake(parked))
         _log.debug("parked: %s", park.why, extra={"task_id": held.claim.task_id})
 
     async def _finish(self, held: Held, before: TaskRecord, record: TaskRecord, event: Event) -> None:
@@ -448,7 +468,7 @@ class Processor:
 
     def _dropped(self, why: str, held: Held, text: str) -> None:
         self._parts.meter.inc(m.DROPPED, queue=self._queue.name, why=why)
-        _log.info("dropped an item: %s", text, extra={"task_id": held.claim.task_id, "item": str(held.claim.item)})
+        _log.info("dropped an item: %s", text, extra=_fields(held))
 
     # Saving.
 
@@ -484,6 +504,8 @@ class Processor:
                 _log.warning("saving failed, trying again: %s", err, extra={"task_id": record.id})
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE_S)
+        # Only while it is `active` may it be saved so again: a standstill must not undo what we have just saved.
+        held.active = record if record.state is TaskState.ACTIVE else None
         self._parts.meter.inc(m.UPDATES, state=record.state.value)
         await self._storage.notices.state_changed(record, self._parts.clock.now_ns())
 
@@ -505,6 +527,12 @@ class Processor:
         if isinstance(refusal, OutcomeUnknownError) and stored is not None and stored.sequence == held.sequence:
             return False
         raise _Lost(stored)
+
+    async def _stay_steady(self) -> None:
+        # Also while all that is in hand waits for its handlers: nobody else would notice that we are back.
+        while True:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            await self._steady()
 
     async def _steady(self) -> None:
         """After a standstill, first save again what others may have taken for abandoned.
@@ -530,10 +558,11 @@ class Processor:
 
     async def _save_again(self, held: Held) -> None:
         record = held.active
-        assert record is not None
+        if record is None:
+            return  # its outcome was saved meanwhile
         try:
             held.sequence = await self._storage.records.save(record, expected=held.sequence, stamp=held.stamp)
-        except StoreError as err:
+        except (StoreError, TaskTooLargeError) as err:
             # Lost or not: the save of the outcome will find out.
             _log.info("saving again failed: %s", err, extra={"task_id": record.id})
 
@@ -564,3 +593,7 @@ class Processor:
 def _named(held: Held) -> bool:
 
     return is_name(held.claim.task_id)
+
+
+def _fields(held: Held) -> dict[str, str]:
+    return {"task_id": held.claim.task_id, "queue": held.claim.queue, "item": str(held.claim.item)}

@@ -20,7 +20,6 @@ from aj_sdk.errors import StoreError
 from aj_sdk.jetstream import JetStream
 from aj_sdk.transport import Message, Subscription
 from aj_sdk.wire.codec import encode_json
-from aj_sdk.wire.headers import find_header
 from aj_sdk.wire.names import CONSUMER, H_SILENT, queue_stream, task_id_of_subject
 from aj_sdk.wire.queue import QueueSettings
 
@@ -157,8 +156,9 @@ class JetStreamItems:
             else:
                 del self._pulls[token]
             break
-        headers = message.headers
-        due = find_header(headers, H_DUE) or ""
+        # These headers are the server's and ours, always spelled this way.
+        headers = message.headers or {}
+        due = headers.get(H_DUE, "")
         self._ready.append(
             Claim(
                 queue=self.settings.name,
@@ -167,8 +167,8 @@ class JetStreamItems:
                 item=item,
                 received=self._earliest(),
                 token=message.reply,
-                fired=find_header(headers, "Nats-Scheduler") is not None,
-                silent=find_header(headers, H_SILENT) or "",
+                fired="Nats-Scheduler" in headers,
+                silent=headers.get(H_SILENT, ""),
                 due_ns=int(due) if due.isascii() and due.isdigit() else 0,
             )
         )
