@@ -14,6 +14,7 @@ _P = ParamSpec("_P")
 
 _START: Final = 1_000.0
 _RESOLUTION: Final = 1e-6
+_LIMIT_S: Final = 86_400.0
 
 
 class Deadlock(Exception):  # noqa: N818 - it names what is wrong
@@ -54,11 +55,15 @@ class VirtualTimeLoop(asyncio.BaseEventLoop):
 
 
 def virtual_time(test: Callable[_P, Coroutine[Any, Any, None]]) -> Callable[_P, None]:
-    """Run a test in virtual time."""
+    """Run a test in virtual time, a day of it at most: background duties tick on while a test waits in vain."""
+
+    async def limited(*args: _P.args, **kwargs: _P.kwargs) -> None:
+        async with asyncio.timeout(_LIMIT_S):
+            await test(*args, **kwargs)
 
     @functools.wraps(test)
     def run(*args: _P.args, **kwargs: _P.kwargs) -> None:
         with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
-            runner.run(test(*args, **kwargs))
+            runner.run(limited(*args, **kwargs))
 
     return run

@@ -13,6 +13,7 @@ from aj_sdk.wire.times import NS_PER_S
 __all__ = ["CLOSED", "Breaker"]
 
 _PROBE_EVERY: Final = 1.0
+_MARGIN: Final = 0.05
 _MAX_DELAY: Final = 30.0
 _MAX_DOUBLINGS: Final = 5
 
@@ -21,7 +22,7 @@ class Breaker(msgspec.Struct, frozen=True):
     """Whether calls of a type may be made.
 
     Attributes:
-        misses: calls in a row that found nobody; 0 = closed, calls are made.
+        misses: rounds in a row that found nobody; 0 = closed, calls are made.
         next_probe: when one call may be tried, while it is open.
     """
 
@@ -43,14 +44,22 @@ class Breaker(msgspec.Struct, frozen=True):
             return self, True
         if now < self.next_probe:
             return self, False
-        return Breaker(self.misses, now + _PROBE_EVERY), True
+        return Breaker(self.misses + 1, now + _PROBE_EVERY), True
 
     def missed(self, now: float) -> "Breaker":
-        """Return the breaker after a call that found nobody."""
-        return Breaker(self.misses + 1, max(self.next_probe, now + _PROBE_EVERY))
+        """Return the breaker after a call that found nobody.
+
+        Calls that were under way together are one round, or a hundred of them would put everything off by 30 s at
+        once.
+        """
+        return self if self.open else Breaker(1, now + _PROBE_EVERY)
+
+    def probe_ns(self, now: float) -> int:
+        """Return how long the task of such a call waits: it comes back as the next to be tried."""
+        return int((max(0.0, self.next_probe - now) + _MARGIN) * NS_PER_S)
 
     def delay_ns(self, random: Callable[[], float]) -> int:
-        """Return how long a task of this type waits: 1 s, doubling to 30 s, and a random quarter less."""
+        """Return how long a task that may not be tried waits: 1 s, doubling to 30 s, and a random quarter less."""
         base = min(_MAX_DELAY, 2.0 ** min(max(self.misses - 1, 0), _MAX_DOUBLINGS))
         return int(base * (1 - random() / 4) * NS_PER_S)
 

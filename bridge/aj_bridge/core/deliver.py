@@ -106,7 +106,7 @@ def _item_is_unreadable(known: Known, _stored: Stored, _record: TaskRecord) -> S
 
 def _other_queue(known: Known, _stored: Stored, record: TaskRecord) -> Step:
     """The record names another queue: the item is stale, ack it."""
-    if record.queue != known.claim.queue:
+    if record.queue and record.queue != known.claim.queue:
         return Ack(f"the task is in queue {record.queue!r} now")
     return None
 
@@ -153,7 +153,8 @@ def _other_item(known: Known, stored: Stored, record: TaskRecord) -> Step:
     stamp = stored.stamp
     if stamp is None:
         # A Go worker saved it, and can't be asked: its run time is what it has.
-        until_ns = (record.tried_ns or 0) + known.queue.max_run_time_ns
+        # (A clock ahead of ours must not put it off for longer.)
+        until_ns = min(record.tried_ns or 0, known.now_ns) + known.queue.max_run_time_ns
         return Park(until_ns, why="a Go worker may hold the task") if known.now_ns < until_ns else None
     if stamp.item.sequence == known.claim.item.sequence:
         return None

@@ -54,8 +54,8 @@ def judge(task: TaskRecord, parents: Mapping[str, TaskRecord | None]) -> Verdict
             return Unreachable(f"task dependencies failed: {parent_id} was not found")
         if parent.state is TaskState.COMPLETE:
             results[parent_id] = parent.result
-        elif parent.state.final or parent.state is TaskState.UNKNOWN:
-            return Unreachable(f"task dependencies failed: {parent_id} is {parent.state.value or 'in no known state'}")
+        elif parent.state.final:
+            return Unreachable(f"task dependencies failed: {parent_id} is {parent.state.value}")
         else:
             waiting = waiting or parent_id
     if waiting:

@@ -60,9 +60,6 @@ def _edges() -> tuple[Edge, ...]:
         Edge(S.BLOCKED, Event.ITEM_REFUSED, S.QUEUE_ERROR, Hand.PRODUCER),
         Edge(S.QUEUE_ERROR, Event.ENQUEUED, S.NEW, Hand.PRODUCER),
         Edge(S.QUEUE_ERROR, Event.ENQUEUED, S.BLOCKED, Hand.PRODUCER),
-        Edge(S.NEW, Event.PARENT_FAILED, S.UNREACHABLE, Hand.BRIDGE),
-        Edge(S.BLOCKED, Event.PARENT_FAILED, S.UNREACHABLE, Hand.BRIDGE),
-        Edge(S.RETRY, Event.PARENT_FAILED, S.UNREACHABLE, Hand.BRIDGE),
         Edge(S.ACTIVE, Event.TAKEN_OVER, S.ACTIVE, Hand.BRIDGE),
         Edge(S.ACTIVE, Event.SUCCEEDED, S.COMPLETE, Hand.BRIDGE),
         Edge(S.ACTIVE, Event.FAILED, S.RETRY, Hand.BRIDGE),
@@ -70,12 +67,14 @@ def _edges() -> tuple[Edge, ...]:
         Edge(S.ACTIVE, Event.TERMINATED, S.TERMINATED, Hand.BRIDGE),
         Edge(S.ACTIVE, Event.LAST_TRY_FAILED, S.EXPIRED, Hand.BRIDGE),
     ]
-    for waiting in (S.NEW, S.BLOCKED, S.RETRY):
+    # A producer that knows nothing of states leaves them out: a Go worker runs such a record, and so do we.
+    for waiting in (S.UNKNOWN, S.NEW, S.BLOCKED, S.RETRY):
         edges += [
             Edge(waiting, Event.STARTED, S.ACTIVE, Hand.BRIDGE),
             Edge(waiting, Event.NO_HANDLER, S.RETRY, Hand.BRIDGE),
+            Edge(waiting, Event.PARENT_FAILED, S.UNREACHABLE, Hand.BRIDGE),
         ]
-    for unfinished in (S.NEW, S.BLOCKED, S.RETRY, S.ACTIVE):
+    for unfinished in (S.UNKNOWN, S.NEW, S.BLOCKED, S.RETRY, S.ACTIVE):
         edges += [
             Edge(unfinished, Event.PAST_DEADLINE, S.EXPIRED, Hand.BRIDGE),
             Edge(unfinished, Event.TRIES_USED_UP, S.EXPIRED, Hand.BRIDGE),

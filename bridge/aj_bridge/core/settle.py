@@ -15,7 +15,7 @@ from aj_sdk.wire.state import TaskState
 from aj_sdk.wire.task import TaskRecord, TaskResult
 from aj_sdk.wire.times import NS_PER_MS
 
-__all__ = ["NoResponders", "Outcome", "settle", "too_large"]
+__all__ = ["NoResponders", "Outcome", "settle", "too_large", "too_late"]
 
 
 class NoResponders(msgspec.Struct, frozen=True):
@@ -72,6 +72,19 @@ def settle(
     delay_ns = policy.duration_ns(attempt, random) if outcome.retry_after_ns is None else outcome.retry_after_ns
     waiting = record.replace(state=TaskState.RETRY, last_err=outcome.error)
     return Park(_due(record, now_ns + delay_ns), waiting, Event.FAILED, why="failed, will be tried again")
+
+
+def too_late(record: TaskRecord, now_ns: int) -> Finish | None:
+    """Say what becomes of a task that was saved `active` and may not be called any more; None when it may.
+
+    Its deadline passed while that save was under way. Nobody was called, so the try is given back.
+    """
+    if record.deadline_ns is None or now_ns <= record.deadline_ns:
+        return None
+    expired = record.replace(
+        state=TaskState.EXPIRED, tries=record.tries - 1, last_err=record.last_err or "past deadline"
+    )
+    return Finish(expired, Event.PAST_DEADLINE)
 
 
 def too_large(record: TaskRecord, size: int, limit: int) -> Finish:

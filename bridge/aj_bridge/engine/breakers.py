@@ -37,21 +37,25 @@ class Breakers:
         return admitted
 
     def delay_ns(self, task_type: str) -> int:
-        """Return how long a task of this type waits."""
+        """Return how long a task of this type waits that may not be tried."""
         return self._open.get(task_type, CLOSED).delay_ns(self._random)
 
-    def missed(self, task_type: str) -> None:
-        """Take down that nobody answered."""
+    def missed(self, task_type: str) -> int:
+        """Take down that nobody answered; returns how long the task waits until it is tried again."""
         if task_type not in self._open and len(self._open) >= _MAX_TYPES:
             forgotten = next(iter(self._open))
             del self._open[forgotten]
             self._parked.pop(forgotten, None)
-        self._open[task_type] = self._open.get(task_type, CLOSED).missed(self._monotonic())
+        now = self._monotonic()
+        breaker = self._open[task_type] = self._open.get(task_type, CLOSED).missed(now)
+        return breaker.probe_ns(now)
 
-    def parked(self, task_type: str, parked: Parked) -> None:
-        """Remember what waits for a handler."""
-        if task_type in self._open:
-            self._parked.setdefault(task_type, deque(maxlen=_MAX_PARKED)).append(parked)
+    def parked(self, task_type: str, parked: Parked) -> bool:
+        """Remember what waits for a handler; False when one has answered meanwhile."""
+        if task_type not in self._open:
+            return False
+        self._parked.setdefault(task_type, deque(maxlen=_MAX_PARKED)).append(parked)
+        return True
 
     def answered(self, task_type: str) -> list[Parked]:
         """Take down that a handler is there; returns what may come back at once."""

@@ -98,7 +98,8 @@ class HeldClaims:
                 await asyncio.sleep(look_s)
                 now = self._clock.monotonic()
                 for held in self:
-                    if held.lease_until - now < renew_below_s and not held.renewing:
+                    # A lease that may be over is somebody else's by now, and is not kept from running out.
+                    if 0 < held.lease_until - now < renew_below_s and not held.renewing:
                         held.renewing = True
                         renewal = asyncio.create_task(self._renew(held))
                         self._renewals.add(renewal)
@@ -114,6 +115,9 @@ class HeldClaims:
         except StoreError as err:
             _log.warning("renewing a lease failed: %s", err, extra={"task_id": held.claim.task_id})
         else:
-            held.lease_until = max(held.lease_until, sent + self._lease_s)
+            # The server goes by the item, not by its delivery: confirmed after our lease may have passed, a renewal
+            # may have extended that of the next owner.
+            if self.valid(held):
+                held.lease_until = max(held.lease_until, sent + self._lease_s)
         finally:
             held.renewing = False
