@@ -389,6 +389,8 @@ class NatsTransport:
         try:
             await _round_trip(self._nc, timeout)
         except nats.errors.TimeoutError:
+            if not self._nc.is_connected:
+                raise NotConnectedError("not connected to a NATS server") from None
             raise OutcomeUnknownError("ping") from None
         except nats.errors.Error as err:
             raise NotConnectedError(f"not connected to a NATS server: {err}") from err
