@@ -142,6 +142,7 @@ class Processor:
         try:
             async with asyncio.TaskGroup() as group:
                 keeping = group.create_task(self._held.keep(), name="leases")
+                steadying = group.create_task(self._stay_steady(), name="standstills")
                 taking = group.create_task(self._take(), name="intake")
                 await stop.wait()
                 self._stopping = True
@@ -150,6 +151,7 @@ class Processor:
                 for claim in await self._storage.items.close():
                     await self._quietly(self._storage.items.give_back(claim))
                 left = await self._finish_in_hand(grace_s)
+                steadying.cancel()
                 keeping.cancel()
         finally:
             work = set(self._work)
