@@ -127,8 +127,7 @@ class Neighbours:
     """All bridges of a world, asking each other; `Peers` for each by `of`."""
 
     def __init__(self) -> None:
-        self.holds: dict[str, Callable[[str, ItemRef], bool]] = {}
-        self.silent: set[str] = set()
+        self.running: dict[str, BridgeAtWork] = {}
         self.asked: list[tuple[str, str]] = []
 
     def of(self, bridge: "BridgeAtWork") -> "Asking":
@@ -142,14 +141,14 @@ class Asking:
 
     async def ask(self, owner: str, task_id: str, item: ItemRef) -> Holder:
         self._neighbours.asked.append((owner, task_id))
-        holds = self._neighbours.holds.get(owner)
-        if holds is None:
+        other = self._neighbours.running.get(owner)
+        if other is None:
             return Holder.SILENT  # nobody listens: the server says so at once
-        if owner in self._neighbours.silent or not self._bridge.link.up:
+        if not (other.link.up and self._bridge.link.up):
             await asyncio.sleep(ASK_TIMEOUT_S)
             return Holder.SILENT
         await asyncio.sleep(0)
-        return Holder.YES if holds(task_id, item) else Holder.NO
+        return Holder.YES if other.held.holds(task_id, item) else Holder.NO
 
 
 class Counts:
@@ -275,7 +274,7 @@ class BridgeAtWork:
         self._task: asyncio.Task[int] | None = None
 
     def start(self) -> None:
-        self.site.neighbours.holds[self.name] = self.held.holds
+        self.site.neighbours.running[self.name] = self
         self._task = asyncio.create_task(self.processor.run(self.stop, self.grace_s))
 
     async def drain(self) -> int:
@@ -286,12 +285,12 @@ class BridgeAtWork:
             return await self._task
         finally:
             self._task = None
-            self.site.neighbours.holds.pop(self.name, None)
+            self.site.neighbours.running.pop(self.name, None)
 
     async def crash(self) -> None:
         """End as kill -9 does: nothing more is sent, and nobody answers."""
         self.link.cut()
-        self.site.neighbours.holds.pop(self.name, None)
+        self.site.neighbours.running.pop(self.name, None)
         await self.storage.items.close()
         if self._task is not None:
             task, self._task = self._task, None
