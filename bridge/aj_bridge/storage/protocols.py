@@ -95,7 +95,7 @@ class Parked(msgspec.Struct, frozen=True, kw_only=True):
         queue: its queue.
         task_id: its task.
         due_ns: when it comes back, nanoseconds since the epoch.
-        sequence: sequence of its schedule, 0 where it waits inside the queue.
+        sequence: sequence of its schedule, of its item where it waits inside the queue.
         silent: the `AJ-Silent` text that it comes back with.
     """
 

@@ -4,17 +4,21 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Final
 
 from aj_bridge.storage.jetstream.items import JetStreamItems
 from aj_bridge.storage.jetstream.notices import JetStreamNotices
-from aj_bridge.storage.jetstream.pulse import NatsPulse
+from aj_bridge.storage.jetstream.pulse import EVERY_S, NatsPulse
 from aj_bridge.storage.jetstream.waiting import DelayedItems, ScheduledItems
 from aj_sdk.admin import Admin
 from aj_sdk.jetstream import JetStream
 from aj_sdk.store import Store
 from aj_sdk.wire.queue import ack_wait_ns
+from aj_sdk.wire.times import NS_PER_S
 
 __all__ = ["JetStreamStorage", "open_storage"]
+
+_BEATS_PER_LEASE: Final = 8
 
 
 class JetStreamStorage:
@@ -60,12 +64,13 @@ async def open_storage(
     await admin.ensure_dead()
     bound = await admin.bind_queue(queue, adopt=adopt)
     transport = jetstream.transport
-    pulse = NatsPulse(transport)
-    await pulse.beat()
     settings = bound.settings
     # The Go project's queues know one time only: the run time is the AckWait, the tries are deliveries.
     ack_wait = ack_wait_ns(settings.lease_ns) if settings.ours else settings.max_run_time_ns
     max_deliver = -1 if settings.ours else settings.max_tries
+    # A claim's lease is counted from the last beat before it came: of a short one too much would be gone already.
+    pulse = NatsPulse(transport, min(EVERY_S, ack_wait / NS_PER_S / _BEATS_PER_LEASE))
+    await pulse.beat()
     items = JetStreamItems(jetstream, settings, ack_wait, lambda: pulse.since, polled)
     waiting: ScheduledItems | DelayedItems = (
         ScheduledItems(store, transport) if bound.parks else DelayedItems(store, transport, max_deliver)

@@ -100,8 +100,8 @@ class JetStreamItems:
         """See `Items`; asks for more while it waits."""
         loop = asyncio.get_running_loop()
         while not self._ready:
+            self._wake.clear()  # before the pull, during which items may come
             await self._pull()
-            self._wake.clear()
             timer = loop.call_later(_TICK_S, self._wake.set)
             try:
                 await self._wake.wait()

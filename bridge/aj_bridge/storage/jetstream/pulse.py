@@ -11,9 +11,9 @@ from typing import Final
 from aj_sdk.errors import StoreError
 from aj_sdk.transport import Transport
 
-__all__ = ["NatsPulse"]
+__all__ = ["EVERY_S", "NatsPulse"]
 
-_EVERY_S: Final = 0.25
+EVERY_S: Final = 0.25
 _TIMEOUT_S: Final = 2.0
 
 
@@ -22,10 +22,12 @@ class NatsPulse:
 
     Args:
         transport: the connection.
+        every_s: seconds between two beats.
     """
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Transport, every_s: float = EVERY_S) -> None:
         self._transport = transport
+        self._every_s = every_s
         self.since = time.monotonic()
         self.standstills = 0
 
@@ -33,14 +35,14 @@ class NatsPulse:
         """Beat until cancelled."""
         while True:
             await self._try()
-            await asyncio.sleep(_EVERY_S)
+            await asyncio.sleep(self._every_s)
 
     async def beat(self) -> None:
         """See `Pulse`."""
         asked = time.monotonic()
         while self.since < asked:
             if not await self._try():
-                await asyncio.sleep(_EVERY_S)
+                await asyncio.sleep(self._every_s)
 
     async def _try(self) -> bool:
         sent = time.monotonic()

@@ -4,9 +4,13 @@ import asyncio
 import time
 from typing import Final
 
+import msgspec
+
 from aj_bridge.core.claim import Claim
 from aj_bridge.storage.jetstream.acks import ACK, nak_after
 from aj_bridge.storage.protocols import Parked
+from aj_sdk.errors import RefusedError
+from aj_sdk.jetstream import EXPECTED_LAST_SUBJECT_SEQUENCE, WRONG_LAST_SEQUENCE
 from aj_sdk.store import Store
 from aj_sdk.transport import Transport
 from aj_sdk.wire.names import H_SILENT
@@ -34,9 +38,9 @@ class ScheduledItems:
 
     async def park(self, claim: Claim, due_ns: int, silent: str = "") -> Parked:
         """See `Waiting`."""
-        headers = {H_SILENT: silent} if silent else None
-        sequence = await self._store.park_item(claim.queue, claim.task_id, due_ns, headers=headers)
-        return Parked(queue=claim.queue, task_id=claim.task_id, due_ns=due_ns, sequence=sequence, silent=silent)
+        parked = Parked(queue=claim.queue, task_id=claim.task_id, due_ns=due_ns, silent=silent)
+        sequence = await self._store.park_item(claim.queue, claim.task_id, due_ns, headers=_silent(parked))
+        return msgspec.structs.replace(parked, sequence=sequence)
 
     async def leave(self, claim: Claim, parked: Parked) -> None:  # noqa: ARG002 - the schedule is stored
         """See `Waiting`."""
@@ -48,7 +52,7 @@ class ScheduledItems:
 
     async def wake(self, parked: Parked) -> bool:
         """See `Waiting`."""
-        return await self._store.wake_item(parked.queue, parked.task_id, parked.sequence)
+        return await self._store.wake_item(parked.queue, parked.task_id, parked.sequence, _silent(parked))
 
 
 class DelayedItems:
@@ -72,7 +76,9 @@ class DelayedItems:
 
     async def park(self, claim: Claim, due_ns: int, silent: str = "") -> Parked:
         """See `Waiting`."""
-        return Parked(queue=claim.queue, task_id=claim.task_id, due_ns=due_ns, silent=silent)
+        return Parked(
+            queue=claim.queue, task_id=claim.task_id, due_ns=due_ns, sequence=claim.item.sequence, silent=silent
+        )
 
     async def leave(self, claim: Claim, parked: Parked) -> None:
         """See `Waiting`."""
@@ -80,13 +86,10 @@ class DelayedItems:
         if last and claim.due_ns and parked.silent == claim.silent:
             # Published again and at once on its last delivery: MaxDeliver is 1, so it must be held until it is due.
             await asyncio.sleep(max(0, parked.due_ns - time.time_ns()) / NS_PER_S)
-            headers = {H_SILENT: parked.silent} if parked.silent else None
-            await self._store.publish_item(parked.queue, parked.task_id, replace=True, headers=headers)
+            await self._store.publish_item(parked.queue, parked.task_id, replace=True, headers=_silent(parked))
             return
         if last or parked.silent != claim.silent:
-            headers = {H_DUE: str(parked.due_ns)}
-            if parked.silent:
-                headers[H_SILENT] = parked.silent
+            headers = {H_DUE: str(parked.due_ns)} | _silent(parked)
             await self._store.publish_item(parked.queue, parked.task_id, replace=True, headers=headers)
             return
         await self._transport.publish(claim.token, nak_after(parked.due_ns - time.time_ns()))
@@ -96,6 +99,18 @@ class DelayedItems:
         return False
 
     async def wake(self, parked: Parked) -> bool:
-        """See `Waiting`."""
-        await self._store.publish_item(parked.queue, parked.task_id, replace=True)
-        return True
+        """See `Waiting`.
+
+        An item that was published again meanwhile, or is done with, is not touched: it has another sequence, or none.
+        """
+        headers = {EXPECTED_LAST_SUBJECT_SEQUENCE: str(parked.sequence)} | _silent(parked)
+        try:
+            return await self._store.publish_item(parked.queue, parked.task_id, replace=True, headers=headers)
+        except RefusedError as err:
+            if err.code in WRONG_LAST_SEQUENCE:
+                return False
+            raise
+
+
+def _silent(parked: Parked) -> dict[str, str]:
+    return {H_SILENT: parked.silent} if parked.silent else {}
