@@ -5,7 +5,7 @@ import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -20,6 +20,7 @@ from aj_bridge.engine.router import Router
 from aj_bridge.storage.memory import Fault, Link, MemoryStorage, MemoryWorld
 from aj_sdk.errors import RefusedError
 from aj_sdk.wire.call import Completed, Failed, Terminated
+from aj_sdk.wire.event import TaskStateEvent
 from aj_sdk.wire.names import handler_subject
 from aj_sdk.wire.queue import QueueSettings
 from aj_sdk.wire.stamp import ItemRef
@@ -177,6 +178,7 @@ class Site:
     handlers: Handlers = field(default_factory=Handlers)
     neighbours: Neighbours = field(default_factory=Neighbours)
     saves: list[tuple[float, Stored]] = field(default_factory=list)
+    events: list[TaskStateEvent] = field(default_factory=list)
     queue: str = QUEUE
     schedules: bool = True
     number: int = 0
@@ -184,6 +186,7 @@ class Site:
     def __post_init__(self) -> None:
         self._changed = asyncio.Event()
         self.world.saved = self._saved
+        self.world.told = self.events.append
 
     def _saved(self, stored: Stored) -> None:
         self.saves.append((asyncio.get_running_loop().time(), stored))
@@ -225,8 +228,13 @@ class Site:
 
     async def quiet(self) -> None:
         """Wait until the queue is empty."""
-        while len(self.world.queue(self.queue)):
+        while len(self.world.queue(self.queue)):  # noqa: ASYNC110 - in virtual time a look costs nothing
             await asyncio.sleep(0.05)
+
+    async def until_busy(self, bridge: "BridgeAtWork") -> None:
+        """Wait until a bridge has a claim in hand."""
+        while not bridge.processor.busy:  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0)
 
     def bridge(self, name: str = "", **options: Any) -> "BridgeAtWork":
         self.number += 1
@@ -297,7 +305,7 @@ class BridgeAtWork:
             task.cancel()
             await asyncio.wait((task,))
 
-    async def __aenter__(self) -> "BridgeAtWork":
+    async def __aenter__(self) -> Self:
         self.start()
         return self
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -46,7 +47,7 @@ async def test_a_task_is_saved_active_then_called_then_saved_complete_and_its_it
     assert call.task.state is TaskState.ACTIVE
     assert call.task.tries == 1
     assert (call.route, call.run_time_ns) == ("t", 3600 * NS_PER_S)
-    assert [event.state for event in here.world.events] == ["active", "complete"]
+    assert [event.state for event in here.events] == ["active", "complete"]
     assert bridge.processor.busy == 0
 
 
@@ -69,7 +70,7 @@ async def test_a_failed_try_waits_for_its_backoff_outside_the_queue() -> None:
     assert (record.tries, record.last_err) == (3, "")
     began = [call.began for call in here.handlers.calls]
     # Policy 1m without its random part: half of 3.95 s, half of 6.9 s.
-    assert [round(after - before, 3) for before, after in zip(began, began[1:], strict=False)] == [1.975, 3.45]
+    assert [round(after - before, 3) for before, after in pairwise(began)] == [1.975, 3.45]
     assert bridge.meter.counts[m.PARKED] == 2
 
 
@@ -248,7 +249,7 @@ async def test_no_handler_costs_no_try_and_the_task_runs_soon_after_one_is_there
 
 @virtual_time
 async def test_while_nobody_answers_one_task_of_the_type_is_tried_each_second() -> None:
-    async with one_bridge() as (here, bridge):
+    async with one_bridge() as (here, _):
         here.handlers.away.add("t")
         for number in range(50):
             here.enqueue(f"t{number}")
@@ -257,8 +258,8 @@ async def test_while_nobody_answers_one_task_of_the_type_is_tried_each_second() 
         await asyncio.sleep(60)
         times = [at for at, _ in here.handlers.misses]
     assert 50 <= len(times) <= 62
-    assert all(after - before > 0.99 for before, after in zip(times, times[1:], strict=False))
-    assert all(after - before < 1.5 for before, after in zip(times, times[1:], strict=False))
+    assert all(after - before > 0.99 for before, after in pairwise(times))
+    assert all(after - before < 1.5 for before, after in pairwise(times))
 
 
 @virtual_time
@@ -804,7 +805,7 @@ async def test_without_schedules_a_failed_try_comes_back_after_its_delay() -> No
         await here.ended("a")
         await here.quiet()
     began = [call.began for call in here.handlers.calls]
-    assert [round(after - before, 3) for before, after in zip(began, began[1:], strict=False)] == [1.975, 3.45]
+    assert [round(after - before, 3) for before, after in pairwise(began)] == [1.975, 3.45]
 
 
 @virtual_time
@@ -879,8 +880,7 @@ async def test_what_is_being_loaded_when_the_stop_comes_is_given_back() -> None:
     async with here.bridge() as bridge:
         bridge.link.latency_s = 1.0
         here.enqueue("a")
-        while not bridge.processor.busy:
-            await asyncio.sleep(0)
+        await here.until_busy(bridge)
         assert await bridge.drain() == 0
     async with here.bridge():
         began = now()
@@ -895,8 +895,7 @@ async def test_the_grace_period_binds_a_load_that_takes_longer() -> None:
     async with here.bridge(grace_s=10) as bridge:
         bridge.link.latency_s = 20.0
         here.enqueue("a")
-        while not bridge.processor.busy:
-            await asyncio.sleep(0)
+        await here.until_busy(bridge)
         began = now()
         assert await bridge.drain() == 1
         assert round(now() - began) == 10

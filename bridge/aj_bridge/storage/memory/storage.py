@@ -222,7 +222,7 @@ class MemoryNotices:
     async def state_changed(self, record: TaskRecord, now_ns: int) -> None:
         """See `Notices`."""
         event = TaskStateEvent.of(record, new_id(), now_ns)
-        await self._link.tell("event", record, lambda: self._world.events.append(event))
+        await self._link.tell("event", record, lambda: self._world.told(event))
 
     async def bury(self, letter: DeadLetter) -> None:
         """See `Notices`."""

@@ -45,6 +45,11 @@ class _Schedule(msgspec.Struct, frozen=True):
 class MemoryWorld:
     """What the bridges share: records, queues, schedules, dead letters.
 
+    Attributes:
+        saved: called with each record that was saved.
+        told: called with each event.
+        dead: dead letters by reason, queue and task.
+
     Args:
         now_ns: the wall clock, nanoseconds since the epoch; None for one that runs with the loop.
         max_payload: the most bytes that a record may have.
@@ -54,8 +59,8 @@ class MemoryWorld:
         self.now_ns = now_ns or _loop_clock
         self.max_payload = max_payload
         self.saved: Callable[[Stored], None] = lambda _stored: None
+        self.told: Callable[[TaskStateEvent], None] = lambda _event: None
         self.dead: dict[tuple[str, str, str], DeadLetter] = {}
-        self.events: list[TaskStateEvent] = []
         self._records: dict[str, _Kept] = {}
         self._queues: dict[str, WorkQueue] = {}
         self._schedules: dict[tuple[str, str], _Schedule] = {}
