@@ -49,5 +49,5 @@ def _narrow_bridge(shared_crew: Crew) -> None:
 
 @pytest.fixture
 def narrow(main: World, _narrow_bridge: None) -> World:
-    """Give the shared world with a bridge of the queue NARROW: an item that is held holds up the others for 10 minutes."""
+    """Give the shared world with a bridge of the queue NARROW: one item that is held holds up all others for long."""
     return main

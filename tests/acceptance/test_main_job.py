@@ -1,5 +1,6 @@
 """The main job with real processes: a server, `aj-bridge run`, handlers; each way that a task can take."""
 
+import asyncio
 import json
 import time
 from base64 import b64decode
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from tests.acceptance.handlers import BAD_TEXT, BINARY
 from tests.acceptance.processes import Process
-from tests.acceptance.world import Overheard, World
+from tests.acceptance.world import Overheard, World, read_metrics
 
 from aj_sdk.transport import Message
 from aj_sdk.wire.names import item_subject, schedule_subject, task_subject
@@ -34,7 +35,7 @@ def record(task_id: str, *, queue: str = QUEUE, **fields: Any) -> TaskRecord:
     return TaskRecord(id=task_id, queue=queue, **fields)
 
 
-async def store(world: World, task: TaskRecord) -> None:
+async def store_task(world: World, task: TaskRecord) -> None:
     """Store a task and its item, as the Go project's producer does: no dependency edges, no checks."""
     await world.client.store.save(task, expected=0)
     await world.client.store.publish_item(task.queue, task.id)
@@ -157,7 +158,7 @@ async def test_a_task_that_waits_past_its_deadline_expires_then(main: World, tas
 
 async def test_a_task_that_comes_after_its_deadline_never_starts(main: World, task_id: str) -> None:
     async with main.overhear("CHORIA_AJ.X.>") as letters:
-        await store(main, record(task_id, deadline_ns=time.time_ns() - 1))
+        await store_task(main, record(task_id, deadline_ns=time.time_ns() - 1))
         ended = await main.ended(task_id)
         letter = await dead_letter(letters, task_id)
     assert (ended.state, ended.tries, ended.last_err) == (TaskState.EXPIRED, 0, "past deadline")
@@ -199,7 +200,7 @@ async def test_a_blocked_task_waits_for_its_parent_and_gets_its_result(main: Wor
             load_dependencies=True,
             payload=b'{"do": "parents"}',
         )
-        await store(main, child)
+        await store_task(main, child)
         await schedules.message()
         waiting = await main.client.load(task_id)
     assert (waiting.state, waiting.tries) == (TaskState.BLOCKED, 0)
@@ -221,7 +222,7 @@ async def test_the_child_of_a_parent_that_failed_is_unreachable(main: World, tas
     await enqueue(main, {"do": "terminate"}, id=parent)
     await main.ended(parent)
     async with main.overhear("CHORIA_AJ.X.>") as letters:
-        await store(main, record(task_id, state=TaskState.BLOCKED, dependencies=(parent,)))
+        await store_task(main, record(task_id, state=TaskState.BLOCKED, dependencies=(parent,)))
         ended = await main.ended(task_id)
         letter = await dead_letter(letters, task_id)
     assert (ended.state, ended.tries) == (TaskState.UNREACHABLE, 0)
@@ -232,7 +233,7 @@ async def test_the_child_of_a_parent_that_failed_is_unreachable(main: World, tas
 
 
 async def test_the_child_of_a_parent_that_was_never_stored_is_unreachable(main: World, task_id: str) -> None:
-    await store(main, record(task_id, state=TaskState.BLOCKED, dependencies=(f"{task_id}-nobody",)))
+    await store_task(main, record(task_id, state=TaskState.BLOCKED, dependencies=(f"{task_id}-nobody",)))
     ended = await main.ended(task_id)
     assert (ended.state, ended.tries) == (TaskState.UNREACHABLE, 0)
     assert f"{task_id}-nobody was not found" in ended.last_err
@@ -484,3 +485,59 @@ async def test_a_second_sigterm_does_not_wait_for_tasks_in_hand(world: World) ->
     assert await bridge.ended() == 1
     for task_id in began:
         assert (await world.client.load(task_id)).state is TaskState.ACTIVE
+
+
+# What an operator sees.
+
+
+async def test_the_metrics_tell_what_happened(world: World, free_port: int) -> None:
+    bridge = world.crew.bridge("Q", "--monitor", f"127.0.0.1:{free_port}")
+    handlers = world.crew.handlers("work")
+    await world.ready(bridge, handlers)
+    store = world.client.store
+
+    def read() -> Mapping[str, float]:
+        return read_metrics(f"http://127.0.0.1:{free_port}/metrics")
+
+    held = await enqueue(world, {"do": "hold"}, queue="Q")
+    await handlers.says(f"^began {held} 1$")
+    assert (await asyncio.to_thread(read))["handler_busy_count"] == 1
+    handlers.tell(f"release {held} 1")
+    async with world.overhear("CHORIA_AJ.X.>") as letters:
+        ids = [held, await enqueue(world, {}, queue="Q"), await enqueue(world, {"do": "terminate"}, queue="Q")]
+        ids.append(await enqueue(world, {"do": "later", "ms": 10}, queue="Q"))
+        ids.append(await enqueue(world, {}, type="absent", queue="Q", deadline=timedelta(seconds=world.patience(1))))
+        past = record("past", queue="Q", deadline_ns=time.time_ns() - 1)
+        used_up = record("used-up", queue="Q", state=TaskState.RETRY, tries=3, max_tries=3)
+        orphan = record("orphan", queue="Q", state=TaskState.BLOCKED, dependencies=("nobody",))
+        for task in (past, used_up, orphan):
+            await store_task(world, task)
+            ids.append(task.id)
+        await store.publish_item("Q", "unknown")
+        await store.jetstream.publish(item_subject("Q", "corrupt"), b"{")
+        for task_id in ids:
+            await world.ended(task_id)
+        for task_id in ("unknown", "corrupt"):
+            await dead_letter(letters, task_id)
+    metrics = await asyncio.to_thread(read)
+    nobody = metrics['bridge_no_responders_total{queue="Q",type="absent"}']
+    assert nobody >= 1
+    expected = {
+        'task_update_total{state="active"}': 5 + nobody,
+        'task_update_total{state="complete"}': 3,
+        'task_update_total{state="terminated"}': 1,
+        'task_update_total{state="unreachable"}': 1,
+        'task_update_total{state="expired"}': 3,
+        'queue_item_corrupt_error_count{queue="Q"}': 1,
+        'queue_task_not_found_error_count{queue="Q"}': 1,
+        'queue_task_past_deadline_count{queue="Q"}': 2,
+        'queue_task_past_max_tries_count{queue="Q"}': 1,
+        "task_dependencies_failed": 1,
+        'handler_error_total{queue="Q",type="work"}': 2,
+        'handler_runtime_count{queue="Q",type="work"}': 5,
+        "handler_busy_count": 0,
+        'bridge_quarantined_total{queue="Q"}': 2,
+    }
+    assert {name: metrics.get(name) for name in expected} == expected, metrics
+    assert metrics['queue_poll_total{queue="Q"}'] > 0
+    assert metrics['handler_runtime_sum{queue="Q",type="work"}'] > 0

@@ -22,7 +22,10 @@ from aj_sdk.wire.stored import Stored
 from aj_sdk.wire.task import TaskRecord
 from aj_sdk.wire.times import NS_PER_MS, NS_PER_S
 
-__all__ = ["RULES", "Holder", "Known", "decide", "max_tries"]
+__all__ = ["NOT_FOUND", "RULES", "Holder", "Known", "decide", "max_tries"]
+
+NOT_FOUND: Final = "task not found"
+"""Why a readable item without a record is quarantined."""
 
 _MAX_WAIT_NS: Final = 366 * 86_400 * NS_PER_S
 
@@ -96,7 +99,7 @@ def _unreadable_item(known: Known) -> Quarantine | None:
 
 
 def _no_record(stored: Stored | None) -> Quarantine:
-    return Quarantine("task not found" if stored is None else stored.fault)
+    return Quarantine(NOT_FOUND if stored is None else stored.fault)
 
 
 def _item_is_unreadable(known: Known, _stored: Stored, _record: TaskRecord) -> Step:

@@ -23,7 +23,7 @@ from aj_bridge.core.decision import (
     Start,
     dead_reason,
 )
-from aj_bridge.core.deliver import Known, decide
+from aj_bridge.core.deliver import NOT_FOUND, Known, decide
 from aj_bridge.core.lifecycle import Event, is_edge
 from aj_bridge.core.retry import RetryPolicy
 from aj_bridge.core.settle import NoResponders, settle, too_large, too_late
@@ -113,6 +113,7 @@ class Processor:
         self._breakers = Breakers(parts.clock.monotonic, parts.random)
         self._slots = asyncio.Semaphore(concurrency)
         self._invocations = count(1)
+        self._calls = 0
         self._work: set[asyncio.Task[None]] = set()
         self._steadying = asyncio.Lock()
         self._standstills = parts.storage.pulse.standstills
@@ -350,7 +351,8 @@ class Processor:
         meter = self._parts.meter
         labels = {"queue": record.queue, "type": record.type}
         began = self._parts.clock.monotonic()
-        meter.set(m.BUSY, self.busy)
+        self._calls += 1
+        meter.set(m.BUSY, self._calls)
         try:
             invocation = f"{self._parts.owner}.{next(self._invocations)}"
             outcome = await self._parts.dispatch.call(record, route, invocation, self._queue.max_run_time_ns)
@@ -358,7 +360,8 @@ class Processor:
             meter.inc(m.NO_RESPONDERS, **labels)
             return NoResponders(nobody.subject, self._breakers.missed(record.type))
         finally:
-            meter.set(m.BUSY, self.busy)
+            self._calls -= 1
+            meter.set(m.BUSY, self._calls)
         meter.observe(m.HANDLER_RUNTIME, self._parts.clock.monotonic() - began, **labels)
         if not isinstance(outcome, Completed):
             meter.inc(m.HANDLER_ERRORS, **labels)
@@ -437,7 +440,7 @@ class Processor:
 
     async def _quarantine(self, held: Held, stored: Stored | None, reason: str) -> None:
         meter = self._parts.meter
-        meter.inc(m.TASK_NOT_FOUND if stored is None else m.ITEM_CORRUPT, queue=self._queue.name)
+        meter.inc(m.TASK_NOT_FOUND if reason == NOT_FOUND else m.ITEM_CORRUPT, queue=self._queue.name)
         meter.inc(m.QUARANTINED, queue=self._queue.name)
         _log.warning("quarantined an item: %s", reason, extra={"task_id": held.claim.task_id})
         record = None if stored is None else stored.record
