@@ -75,12 +75,9 @@ def decide(known: Known) -> Decision | Look:
     """Say what to do with a delivery, or what to look up first."""
     if known.stored is None or known.stored.record is None:
         return _unreadable_item(known) or _no_record(known.stored)
-    record = known.stored.record
-    for rule in RULES:
-        step = rule(known, known.stored, record)
-        if step is not None:
-            return step
-    raise AssertionError("the last rule always answers")
+    stored, record = known.stored, known.stored.record
+    steps = (rule(known, stored, record) for rule in RULES)
+    return next(step for step in steps if step is not None)  # the last rule always answers
 
 
 def max_tries(record: TaskRecord, queue: QueueSettings) -> int:
