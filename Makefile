@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-SOURCES := schemas sdk bridge tests bench examples
+SOURCES := schemas sdk bridge tests bench examples docs
 
 .DEFAULT_GOAL := help
 .PHONY: help demo setup test check format lint types layers unit server interop packaging vectors docs bench build clean

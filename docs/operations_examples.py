@@ -1,7 +1,6 @@
 """The generated sections of operations.md: settings, metrics, limits with the errors that the code really gives."""
 # ruff: noqa: INP001 - scripts, not a package
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
@@ -46,8 +45,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _settings() -> str:
-    # A bar ends a cell even inside of code.
-    return re.sub(r"`[^`\n]*`", lambda match: match[0].replace("|", "\\|"), options.describe(config.OPTIONS))
+    return options.describe(config.OPTIONS)
 
 
 def _policies() -> str:

@@ -1,6 +1,6 @@
 """`python -m aj_bridge` is `aj-bridge`."""
 
-from aj_bridge.faces.cli.main import aj_bridge
+from aj_bridge.entry import aj_bridge
 
 __all__: list[str] = []
 

@@ -75,6 +75,11 @@ class BridgeConfig:
     store: Path | None = option(  # noqa: RUF009 - a field's declaration, frozen as the others
         path("DIR"), "Folder in which the embedded server keeps its data", default=None
     )
+    port: int | None = option(
+        number(0, 65_535),
+        "Port of the embedded server, 0 for a free one; without it 4222, or a free one where that is taken",
+        default=None,
+    )
     concurrency: int = option(
         number(1, 100_000),
         "Tasks in hand at a time",
@@ -215,8 +220,12 @@ def _one_connection(found: Values) -> None:
 def _fitting(found: Values) -> None:
     """Find settings that mean nothing beside the others: each would be silently without effect."""
     values, sources = found.values, found.sources
-    if values["store"] is not None and not values["embedded"]:
-        found.faults.append(f"{sources['store'].text}: is for the embedded server; add --embedded")
+    if not values["embedded"]:
+        found.faults.extend(
+            f"{sources[field].text}: is for the embedded server; add --embedded"
+            for field in ("store", "port")
+            if values[field] is not None
+        )
     if values["embedded"] and values["replicas"] > 1:
         found.faults.append(f"{sources['replicas'].text}: the embedded server is alone and keeps 1 copy")
     if not values["create"] and values["queue"] != DEFAULT_QUEUE:

@@ -240,7 +240,8 @@ def describe(options: Sequence[Option]) -> str:
     """Write a table of the options in Markdown, for the documentation."""
     lines = ["| flag | environment | file | default | what it does |", "|---|---|---|---|---|"]
     for row in options:
-        flag = f"`{row.flag}`" if row.kind.toml is bool else f"`{row.flag} {row.kind.metavar}`"
+        metavar = row.kind.metavar.replace("|", "\\|")  # else it would end the cell
+        flag = f"`{row.flag}`" if row.kind.toml is bool else f"`{row.flag} {metavar}`"
         names = ", ".join(f"`{name}`" for name in (row.env, *row.aliases))
         more = "; may be repeated" if row.many else ""
         lines.append(f"| {flag} | {names} | `{row.name}` | {_default_text(row)} | {row.help}{more} |")

@@ -5,6 +5,8 @@ project's task.go. Not covered: dependencies, state, tries and result.
 """
 
 from base64 import b64encode
+from importlib import import_module
+from types import ModuleType
 from typing import Final
 
 from aj_sdk.errors import SignatureError, UsageError
@@ -39,18 +41,17 @@ class Signer:
         seed_hex: the 32-byte seed in hex, as the Go project keeps it in files.
 
     Raises:
-        UsageError: it is not such a seed.
+        UsageError: it is not such a seed, or the extra `sign` is not installed.
     """
 
     def __init__(self, seed_hex: str) -> None:
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415 - an extra
-
-        self._key = Ed25519PrivateKey.from_private_bytes(_key_bytes(seed_hex, "signing seed"))
+        keys = _ed25519()
+        self._key = keys.Ed25519PrivateKey.from_private_bytes(_key_bytes(seed_hex, "signing seed"))
 
     @property
     def public_key_hex(self) -> str:
         """The public key that verifies what this signer signs, in hex."""
-        return self._key.public_key().public_bytes_raw().hex()
+        return str(self._key.public_key().public_bytes_raw().hex())
 
     def sign(self, task: TaskRecord) -> TaskRecord:
         """Return the task with its signature.
@@ -70,15 +71,14 @@ class Verifier:
         keys_hex: 32-byte public keys in hex; any one of them may have signed.
 
     Raises:
-        UsageError: there is none, or one is not such a key.
+        UsageError: there is none, one is not such a key, or the extra `sign` is not installed.
     """
 
     def __init__(self, *keys_hex: str) -> None:
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey  # noqa: PLC0415 - an extra
-
         if not keys_hex:
             raise UsageError("verifying signatures needs at least one public key")
-        self._keys = [Ed25519PublicKey.from_public_bytes(_key_bytes(key, "public key")) for key in keys_hex]
+        keys = _ed25519()
+        self._keys = [keys.Ed25519PublicKey.from_public_bytes(_key_bytes(key, "public key")) for key in keys_hex]
 
     def verify(self, task: TaskRecord) -> None:
         """Accept a task with a valid signature.
@@ -104,6 +104,13 @@ class Verifier:
                 continue
             return
         raise SignatureError(task.id, "invalid task signature")
+
+
+def _ed25519() -> ModuleType:
+    try:
+        return import_module("cryptography.hazmat.primitives.asymmetric.ed25519")
+    except ImportError:
+        raise UsageError("signatures need the extra `sign`: pip install 'asyncjobs-nats[sign]'") from None
 
 
 def _key_bytes(text: str, what: str) -> bytes:

@@ -1,11 +1,12 @@
 """The entry points of the installed commands; `python -m aj_bridge.faces.cli.main ajc ...` does the same."""
 
 import sys
-from typing import NoReturn
+from collections.abc import Callable, Mapping
+from typing import Final, NoReturn
 
 from aj_bridge.faces.cli.frame import Group, root_group, run
 
-__all__ = ["aj_bridge", "aj_bridge_group", "ajc", "ajc_group"]
+__all__ = ["COMMANDS", "aj_bridge", "aj_bridge_group", "ajc", "ajc_group"]
 
 
 def aj_bridge_group() -> Group:
@@ -34,10 +35,11 @@ def ajc() -> NoReturn:
     run(ajc_group())
 
 
+COMMANDS: Final[Mapping[str, Callable[[], NoReturn]]] = {"aj-bridge": aj_bridge, "ajc": ajc}
+
 if __name__ == "__main__":
-    commands = {"ajc": ajc, "aj-bridge": aj_bridge}
-    command = commands.get(sys.argv[1] if len(sys.argv) > 1 else "")
+    command = COMMANDS.get(sys.argv[1] if len(sys.argv) > 1 else "")
     if command is None:
-        sys.exit(f"usage: python -m aj_bridge.faces.cli.main {'|'.join(commands)} ...")
+        sys.exit(f"usage: python -m aj_bridge.faces.cli.main {'|'.join(COMMANDS)} ...")
     del sys.argv[1]
     command()

@@ -6,6 +6,7 @@ import gc
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final
@@ -37,6 +38,7 @@ _log = logging.getLogger(__name__)
 _GC_THRESHOLD: Final = (50_000, 50, 100)
 _NO_EXIT_CODE: Final = 0
 _CANCELLED: Final = 1
+_NATS_PORT: Final = 4222
 
 
 @leaf(
@@ -73,7 +75,7 @@ async def _run(config: BridgeConfig) -> int:
     async with contextlib.AsyncExitStack() as stack:
         flags = config.connection
         if config.embedded:
-            server = await stack.enter_async_context(EmbeddedServer(store=config.store))
+            server = await stack.enter_async_context(EmbeddedServer(store=config.store, port=_port(config)))
             _log.info("embedded nats-server %s on %s", server.version, server.url)
             flags = ConnectionFlags(server=server.url)
         options = resolve_connection(flags, os.environ, name="aj-bridge")
@@ -123,6 +125,19 @@ async def _run(config: BridgeConfig) -> int:
         if cancelled:
             _log.warning("%d tasks in hand did not end in time; they run again when their leases are over", cancelled)
         return cancelled
+
+
+def _port(config: BridgeConfig) -> int:
+    """Return the embedded server's port: the usual one where it is free, so that clients find it without being told."""
+    if config.port is not None:
+        return config.port
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", _NATS_PORT))
+        except OSError:
+            return 0
+    return _NATS_PORT
 
 
 @contextlib.asynccontextmanager
