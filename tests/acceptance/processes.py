@@ -110,7 +110,7 @@ class Process:
         self._patience = patience
         self._process = subprocess.Popen(
             [str(part) for part in command],
-            env={**os.environ, **settings},
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **settings},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -61,9 +61,12 @@ class Bridge:
         self._jetstream = jetstream
         self._meter = meter or NoMeter()
         self._stop = asyncio.Event()
+        self._hurry = asyncio.Event()
 
     def stop(self) -> None:
-        """Begin to drain."""
+        """Begin to drain; asked a second time, wait for the tasks in hand no longer."""
+        if self._stop.is_set():
+            self._hurry.set()
         self._stop.set()
 
     async def run(self, ready: Callable[[QueueSettings, bool], None] | None = None) -> int:
@@ -82,7 +85,7 @@ class Bridge:
         async with self._open() as (processor, settings, schedules):
             if ready is not None:
                 ready(settings, schedules)
-            return await processor.run(self._stop, self.options.grace_s)
+            return await processor.run(self._stop, self.options.grace_s, self._hurry)
 
     @contextlib.asynccontextmanager
     async def _open(self) -> AsyncIterator[tuple[Processor, QueueSettings, bool]]:

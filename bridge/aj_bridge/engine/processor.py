@@ -124,7 +124,7 @@ class Processor:
         """Claims in hand."""
         return len(self._held)
 
-    async def run(self, stop: asyncio.Event, grace_s: float) -> int:
+    async def run(self, stop: asyncio.Event, grace_s: float, hurry: asyncio.Event | None = None) -> int:
         """Take and work on claims until told to stop.
 
         Stopping: no new claims; what came and was not begun is given back; what is in hand may finish within the
@@ -133,6 +133,7 @@ class Processor:
         Args:
             stop: set to stop.
             grace_s: seconds that claims in hand may take after that.
+            hurry: set to end the grace period at once.
 
         Returns:
             How many claims were cancelled.
@@ -151,7 +152,7 @@ class Processor:
                 await asyncio.wait((taking,))
                 for claim in await self._storage.items.close():
                     await self._quietly(self._storage.items.give_back(claim))
-                left = await self._finish_in_hand(grace_s)
+                left = await self._finish_in_hand(grace_s, hurry or asyncio.Event())
                 steadying.cancel()
                 keeping.cancel()
         finally:
@@ -162,14 +163,20 @@ class Processor:
                 await asyncio.wait(work)
         return len(left)
 
-    async def _finish_in_hand(self, grace_s: float) -> set[asyncio.Task[None]]:
-        deadline = self._parts.clock.monotonic() + grace_s
+    async def _finish_in_hand(self, grace_s: float, hurry: asyncio.Event) -> set[asyncio.Task[None]]:
         if self._work:
             _log.info("waiting for %d tasks in hand", len(self._held))
-        # What is in hand may bring more: a burst that is being loaded becomes claims.
-        while self._work and (left_s := deadline - self._parts.clock.monotonic()) > 0:
-            await asyncio.wait(self._work, timeout=left_s)
+        ending = asyncio.ensure_future(self._work_ends())
+        hurried = asyncio.ensure_future(hurry.wait())
+        await asyncio.wait((ending, hurried), timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
+        ending.cancel()
+        hurried.cancel()
         return set(self._work)
+
+    async def _work_ends(self) -> None:
+        # What is in hand may bring more: a burst that is being loaded becomes claims.
+        while self._work:
+            await asyncio.wait(self._work)
 
     async def _take(self) -> None:
         items = self._storage.items

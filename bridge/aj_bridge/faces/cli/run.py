@@ -157,16 +157,21 @@ async def _stopped_when(lost: asyncio.Event, bridge: Bridge) -> AsyncIterator[as
 
 @contextlib.contextmanager
 def _stop_on_signals(bridge: Bridge) -> Iterator[None]:
-    """Drain on the first SIGTERM or SIGINT; the second ends the process at once."""
+    """Drain on the first SIGTERM or SIGINT, wait no longer on the second, leave the third to the system."""
     loop = asyncio.get_running_loop()
     both = (signal.SIGTERM, signal.SIGINT)
+    draining = False
 
     def on_signal() -> None:
-        _log.info("draining; the next signal ends at once")
+        nonlocal draining
+        if not draining:
+            _log.info("draining; a second signal ends the tasks in hand")
+        else:
+            for number in both:
+                loop.remove_signal_handler(number)
+                signal.signal(number, signal.SIG_DFL)
+        draining = True
         bridge.stop()
-        for number in both:
-            loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_DFL)
 
     for number in both:
         loop.add_signal_handler(number, on_signal)
