@@ -300,6 +300,17 @@ class _Transport(TcpTransport):
         """Say yes before there is a socket too; nats-py would put its own in our place."""
         return True
 
+    leaving = False
+    """Whether the connection is being closed for good."""
+
+    async def drain(self) -> None:
+        """See `Transport`; what is left at the end can't be sent when the server is away, and that is no error."""
+        try:
+            await super().drain()  # type: ignore[no-untyped-call]
+        except OSError:
+            if not self.leaving:
+                raise
+
     async def wait_closed(self) -> None:
         """See `Transport`."""
         with contextlib.suppress(TimeoutError):
@@ -308,12 +319,12 @@ class _Transport(TcpTransport):
 
 
 class _Client(Client):
-    """nats-py's client with three faults mended, by overriding methods that its authors count as private.
+    """nats-py's client with four faults mended, by overriding methods that its authors count as private.
 
     It leaves TLS to what the server's first line, sent in the clear, says of itself: whoever sits between could leave
     it out and read the credentials. It forgets the socket of an attempt that failed after it was open, such as one
-    with refused credentials, three a second. And it gives up for good when credentials expire, although a file may
-    hold newer ones by then.
+    with refused credentials, three a second. It gives up for good when credentials expire, although a file may hold
+    newer ones by then. And while the server is away its `close` stops half-way and raises what the socket said.
     """
 
     def __init__(self, *, only_tls: bool) -> None:
@@ -330,6 +341,11 @@ class _Client(Client):
         if not self._transport and s.uri.scheme in ("nats", "tls"):
             self._transport = _Transport()  # type: ignore[no-untyped-call]
         await super()._connect_to_server(s)
+
+    async def _close(self, status: int, do_cbs: bool = True) -> None:
+        if isinstance(self._transport, _Transport):
+            self._transport.leaving = True
+        await super()._close(status, do_cbs)
 
     async def _process_err(self, err_msg: str) -> None:
         if "authentication" in err_msg.lower():

@@ -9,7 +9,7 @@ import contextlib
 import json
 import random
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
 import pytest
@@ -18,6 +18,8 @@ from tests.acceptance.processes import Process
 from tests.acceptance.world import World, read_metrics
 
 from aj_bridge.faces.embedded import EmbeddedServer
+from aj_sdk.client import Client, TaskSpec
+from aj_sdk.errors import AsyncJobsError, NotConnectedError, OutcomeUnknownError
 from aj_sdk.streams import task_store_config
 from aj_sdk.transport import Message
 from aj_sdk.wire.names import schedule_subject, task_subject
@@ -235,6 +237,33 @@ async def test_the_server_may_be_killed_and_started_again_while_tasks_run(
     # Connections come back, and with them leases, some time after the server.
     gap = Disturbance(killed, restarted + LEASE_S)
     ids = [task.id for task in tasks]
+    assert await verdict(recorded, ids, disturbances=[gap], complete_record=False) == []
+
+
+async def test_enqueueing_again_after_a_failure_makes_one_task(
+    recorded: World, clean_server: EmbeddedServer, patience: Callable[[float], float]
+) -> None:
+    bridge = recorded.crew.bridge("Q", "--max-run-time", "5s", "--backoff", "1m")
+    await recorded.ready(bridge, recorded.crew.handlers("work"))
+    specs = [TaskSpec("work", {}, id=f"T{number}") for number in range(500)]
+    # This producer gives up soon, so that it has done so before the server is back.
+    async with Client.connect(recorded.crew.url, timeout=patience(0.2)) as producer, asyncio.TaskGroup() as group:
+        async with recorded.overhear("CHORIA_AJ.Q.Q.*") as items:
+            first = group.create_task(producer.enqueue_many(specs, queue="Q", return_errors=True))
+            await items.message(count=100)
+            killed = time.monotonic()
+            clean_server.kill()
+        failed = [each for each in await first if isinstance(each, AsyncJobsError)]
+        assert failed
+        assert all(isinstance(each, OutcomeUnknownError | NotConnectedError) for each in failed)
+    await clean_server.astart()
+    restarted = time.monotonic()
+    again = await recorded.client.enqueue_many(specs, queue="Q")
+    assert [task.id for task in again] == [spec.id for spec in specs]
+    for task in again:
+        assert (await recorded.ended(task.id, seconds=60)).state is TaskState.COMPLETE
+    gap = Disturbance(killed, restarted + LEASE_S)
+    ids = [task.id for task in again]
     assert await verdict(recorded, ids, disturbances=[gap], complete_record=False) == []
 
 

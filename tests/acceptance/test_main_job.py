@@ -2,10 +2,13 @@
 
 import asyncio
 import json
+import socket
+import sys
 import time
 from base64 import b64decode
 from collections.abc import Mapping
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -173,7 +176,7 @@ async def test_a_task_without_a_handler_costs_no_try_and_runs_soon_after_one_sta
     task_type = f"absent-{time.time_ns()}"
     async with main.overhear(f"CHORIA_AJ.E.task_state.{task_id}") as events:
         await enqueue(main, {}, type=task_type, id=task_id, max_tries=1)
-        told = await events.state("retry")
+        told = await events.state("retry", count=3)  # found nobody, three times
         waiting = await main.client.load(task_id)
         handlers = main.crew.handlers(task_type)
         await main.ready(handlers)
@@ -183,7 +186,7 @@ async def test_a_task_without_a_handler_costs_no_try_and_runs_soon_after_one_sta
     assert (waiting.state, waiting.tries) == (TaskState.RETRY, 0)
     assert (ended.state, ended.tries) == (TaskState.COMPLETE, 1)
     [call] = main.calls(task_id)
-    assert call["at"] - began < main.patience(3)
+    assert call["at"] - began < main.patience(2)
 
 
 # Dependencies, as a producer of the Go project stores them.
@@ -423,6 +426,24 @@ async def test_a_type_whose_handler_stopped_does_not_delay_another(world: World)
     assert time.monotonic() - began < world.patience(3)
 
 
+async def test_tasks_that_wait_hold_no_slots(world: World) -> None:
+    bridge = world.crew.bridge("Q", "--max-concurrent", "2", "--concurrency", "2")
+    await world.ready(bridge, world.crew.handlers("work"))
+    delayed = await world.client.enqueue_many([("work", {"do": "later", "ms": 3_600_000})] * 20, queue="Q")
+    async with world.overhear("CHORIA_AJ.D.S.>") as parked:
+        for number in range(20):
+            child = record(f"child-{number}", queue="Q", state=TaskState.BLOCKED, dependencies=(delayed[number].id,))
+            await store_task(world, child)
+        canary = await world.client.enqueue("work", {}, queue="Q")
+        assert (await world.ended(canary.id)).state is TaskState.COMPLETE
+        for number in range(20):
+            await parked.message(is_about(f"child-{number}"))
+    # The canary came behind all of them, and there are two slots.
+    assert len(world.calls(*(task.id for task in delayed))) == 20
+    info = await world.client.admin.queue_info("Q")
+    assert info.parked == 40
+
+
 # Stopping.
 
 
@@ -541,3 +562,78 @@ async def test_the_metrics_tell_what_happened(world: World, free_port: int) -> N
     assert {name: metrics.get(name) for name in expected} == expected, metrics
     assert metrics['queue_poll_total{queue="Q"}'] > 0
     assert metrics['handler_runtime_sum{queue="Q",type="work"}'] > 0
+
+
+async def test_it_says_on_one_line_that_it_is_ready(world: World) -> None:
+    bridge = world.crew.bridge("Q")
+    line = await bridge.says("ready")
+    assert "Q" in line
+    bridge.interrupt()
+    assert await bridge.ended() == 0
+    assert bridge.out == [line]
+
+
+async def test_each_line_of_the_log_is_json_when_asked_for(world: World) -> None:
+    bridge = world.crew.bridge("Q", "--log-format", "json", "--log-level", "debug")
+    await world.ready(bridge, world.crew.handlers("work"))
+    task_id = await enqueue(world, {"do": "bad_text"}, queue="Q")
+    await world.ended(task_id)
+    bridge.terminate()
+    assert await bridge.ended() == 0
+    lines = [json.loads(line) for line in bridge.err]
+    assert all({"time", "level", "logger", "message"} <= line.keys() for line in lines)
+    about = [line for line in lines if line.get("task_id") == task_id]
+    [terminated] = [line for line in about if "terminated a task" in line["message"]]
+    assert (terminated["level"], terminated["task_type"], terminated["queue"]) == ("info", "work", "Q")
+    assert "dépassé ☃ 😀" in terminated["message"]
+
+
+async def complaint(world: World, *arguments: str, **settings: str) -> tuple[int, str]:
+    """Run `aj-bridge run` with something wrong; return its exit code and the one line that it said."""
+    process = world.crew.start("run", sys.executable, "-m", "aj_bridge", "run", *arguments, **settings)
+    code = await process.ended()
+    assert process.out == []
+    if len(process.err) != 1:
+        process.fail("should have said one line")
+    return code, process.err[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--queue", "no.such"], 2, ["--queue", "no.such", "A-Z a-z 0-9 _ : -"]),
+        (["--queue", "MISSING"], 1, ["MISSING", "--create"]),
+        (["--server", "nats://127.0.0.1:1", "--queue", "Q"], 1, ["cannot connect to", "127.0.0.1:1"]),
+        (["--server", "http://127.0.0.1", "--queue", "Q"], 2, ["http"]),
+        (["--context", "nowhere", "--queue", "Q"], 2, ["nowhere"]),
+        (["--context", "broken", "--queue", "Q"], 2, ["broken"]),
+        (["--config", "{folder}/broken.toml"], 2, ["broken.toml:2"]),
+        (["--config", "{folder}/absent.toml"], 2, ["absent.toml"]),
+        (["--config", "{folder}/unknown.toml"], 2, ["unknown.toml:1", "concurency", "concurrency"]),
+        (["--colour"], 2, ["--colour"]),
+        (["--concurrency", "0", "--log-level", "loud"], 2, ["--concurrency", "--log-level"]),
+        (["--create", "--lease", "soon"], 2, ["--lease", "soon"]),
+        (["--queue", "Q", "--lease", "3s"], 2, ["--lease", "--create"]),
+        (["--queue", "Q", "--create", "--monitor", "{taken}"], 2, ["monitor", "{taken}"]),
+        (["--remote", "a b", "--queue", "Q"], 2, ["--remote", "a b"]),
+        (["work"], 2, ["work"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
+)
+async def test_what_is_wrong_is_said_on_one_line(
+    main: World, tmp_path: Path, arguments: list[str], code: int, words: list[str]
+) -> None:
+    (tmp_path / "broken.toml").write_text('queue = "Q"\nconcurrency = = 3\n')
+    (tmp_path / "unknown.toml").write_text("concurency = 3\n")
+    contexts = tmp_path / "nats" / "context"
+    contexts.mkdir(parents=True)
+    (contexts / "broken.json").write_text('{"url": ')
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        places = {"folder": str(tmp_path), "taken": f"127.0.0.1:{listener.getsockname()[1]}"}
+        given = [argument.format(**places) for argument in arguments]
+        if "--server" not in given and "--context" not in given:
+            given += ["--server", main.crew.url]
+        got, line = await complaint(main, *given, XDG_CONFIG_HOME=str(tmp_path))
+    assert got == code, line
+    assert line.startswith("aj-bridge: ")
+    assert [word for word in words if word.format(**places) not in line] == [], line
