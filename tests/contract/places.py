@@ -22,7 +22,7 @@ from aj_sdk import streams
 from aj_sdk.admin import Admin
 from aj_sdk.jetstream import JetStream
 from aj_sdk.store import Store
-from aj_sdk.transport import NatsTransport
+from aj_sdk.transport import NatsTransport, settle
 from aj_sdk.wire.event import TaskStateEvent
 from aj_sdk.wire.names import DEAD_STREAM, dead_subject, item_subject, queue_stream, task_subject
 from aj_sdk.wire.queue import QueueSettings
@@ -140,7 +140,7 @@ class JetStreamPlace:
             "CHORIA_AJ.E.task_state.*", lambda message: line.put_nowait(TaskStateEvent.from_wire(message.data))
         )
         self._stack.push_async_callback(subscription.close)
-        await self._transport.ping(PLENTY_S)
+        await settle(self._transport._nc)
         return line
 
     async def dead(self, reason: str, task_id: str) -> DeadLetter | None:

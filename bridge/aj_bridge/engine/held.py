@@ -78,7 +78,9 @@ class HeldClaims:
 
     def drop(self, held: Held) -> None:
         """Hold it no longer."""
-        self._held.pop(held.claim.item, None)
+        # A queue that was made anew numbers its items from 1 again.
+        if self._held.get(held.claim.item) is held:
+            del self._held[held.claim.item]
 
     def valid(self, held: Held) -> bool:
         """Say whether the claim is surely still ours."""

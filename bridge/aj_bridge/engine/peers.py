@@ -52,13 +52,13 @@ class NatsPeers:
         request = encode_json({"task": task_id, "sequence": item.sequence, "delivery": item.delivery})
         try:
             reply = await self._transport.request(bridge_subject(owner, "holds"), request, timeout=ASK_TIMEOUT_S)
-            answer = decode_map(decode_json(reply.data, "answer"), "answer", {"holds": True})
+            holds = decode_map(decode_json(reply.data, "answer"), "answer", {"holds": True}).flag("holds")
         except (NoRespondersError, OutcomeUnknownError):
             return Holder.SILENT
         except DecodeError as err:
             _log.warning("bridge %s gave an answer that can't be read: %s", owner, err)
             return Holder.SILENT
-        return Holder.YES if answer.flag("holds") else Holder.NO
+        return Holder.YES if holds else Holder.NO
 
     @contextlib.asynccontextmanager
     async def answering(self) -> AsyncIterator[None]:
