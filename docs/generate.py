@@ -44,7 +44,12 @@ def _operations() -> str:
     return filled("operations.md", importlib.import_module("operations_examples").sections())
 
 
+def _lifecycle() -> str:
+    return filled("lifecycle.md", importlib.import_module("lifecycle_drawing").sections())
+
+
 PAGES: Final[dict[str, Callable[[], str]]] = {
+    "lifecycle.md": _lifecycle,
     "operations.md": _operations,
     "protocol.md": _protocol,
 }
