@@ -602,7 +602,7 @@ async def complaint(world: World, *arguments: str, **settings: str) -> tuple[int
     ("arguments", "code", "words"),
     [
         (["--queue", "no.such"], 2, ["--queue", "no.such", "A-Z a-z 0-9 _ : -"]),
-        (["--queue", "MISSING"], 1, ["MISSING", "--create"]),
+        (["--queue", "MISSING"], 1, ["MISSING", "ajc queue add"]),
         (["--server", "nats://127.0.0.1:1", "--queue", "Q"], 1, ["cannot connect to", "127.0.0.1:1"]),
         (["--server", "http://127.0.0.1", "--queue", "Q"], 2, ["http"]),
         (["--context", "nowhere", "--queue", "Q"], 2, ["nowhere"]),
