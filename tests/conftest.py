@@ -1,6 +1,7 @@
 """What every test may use: real NATS servers, and a world without the developer's own settings."""
 
 import os
+import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -26,6 +27,14 @@ def _no_settings_of_the_developer(tmp_path_factory: pytest.TempPathFactory) -> I
                 patch.delenv(name)
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("xdg")))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _interruptible() -> Iterator[None]:
+    """Let the processes that we start be interrupted: whoever runs us in the background had SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")
