@@ -59,7 +59,9 @@ def test_calls_that_overlap_are_a_fault_unless_a_lease_may_have_been_lost(ended:
     calls = [call(1, 1, ended), call(2, 3, 4)]
     assert any("no lease was lost" in found for found in faults(TWO, calls))
     assert faults(TWO, calls, disturbances=[Disturbance(2, 2)]) == []
-    assert any("no lease was lost" in found for found in faults(TWO, calls, disturbances=[Disturbance(3.2, 9)]))
+    assert faults(TWO, calls, disturbances=[Disturbance(2, 2, "B1")]) == []
+    for unrelated in (Disturbance(3.2, 9), Disturbance(0, 0.5), Disturbance(2, 2, "B2")):
+        assert any("no lease was lost" in found for found in faults(TWO, calls, disturbances=[unrelated]))
 
 
 def test_two_ends_are_found_also_where_the_record_of_saves_has_gaps() -> None:

@@ -64,6 +64,11 @@ async def holding(world: World, *options: str, lease: str = "1s") -> tuple[Proce
     return bridge, handlers, task_id
 
 
+def id_of(bridge: Process) -> str:
+    """Return the id that a bridge said when it was ready, which begins the ids of its calls."""
+    return next((line.split()[2].rstrip(",") for line in bridge.out if line.startswith("ready: bridge ")), "never ready")
+
+
 @contextlib.asynccontextmanager
 async def acknowledged(world: World, delivery: int = 1) -> AsyncIterator[Any]:
     """Wait, on leaving, for the acknowledgement of an item's n-th delivery; nothing is left of the item then."""
@@ -91,7 +96,7 @@ async def test_a_task_of_a_killed_bridge_runs_again_within_its_lease(recorded: W
     await handlers.says(f"^ended {task_id} 1$")
     assert (ended.state, ended.tries) == (TaskState.COMPLETE, 2)
     assert (await recorded.client.result(task_id))["try"] == 2
-    assert await verdict(recorded, [task_id], disturbances=[Disturbance(killed, killed)]) == []
+    assert await verdict(recorded, [task_id], disturbances=[Disturbance(killed, killed, id_of(bridge))]) == []
 
 
 async def test_the_only_bridge_may_be_killed_and_started_again(recorded: World) -> None:
@@ -107,7 +112,7 @@ async def test_the_only_bridge_may_be_killed_and_started_again(recorded: World) 
         handlers.tell(f"release {task_id} 1")
         handlers.tell(f"release {task_id} 2")
         assert (await recorded.ended(task_id)).tries == 2
-    assert await verdict(recorded, [held, *others], disturbances=[Disturbance(killed, killed)]) == []
+    assert await verdict(recorded, [held, *others], disturbances=[Disturbance(killed, killed, id_of(bridge))]) == []
 
 
 async def test_a_bridge_that_thaws_after_its_task_ended_elsewhere_records_nothing(
@@ -130,7 +135,7 @@ async def test_a_bridge_that_thaws_after_its_task_ended_elsewhere_records_nothin
     assert await recorded.client.load(task_id) == ended
     metrics = await asyncio.to_thread(read_metrics, f"http://127.0.0.1:{free_port}/metrics")
     assert metrics['bridge_save_refused_total{queue="Q"}'] == 1
-    assert await verdict(recorded, [task_id], disturbances=[Disturbance(frozen, thawed)]) == []
+    assert await verdict(recorded, [task_id], disturbances=[Disturbance(frozen, thawed, id_of(bridge))]) == []
 
 
 async def test_a_bridge_that_thaws_while_its_task_runs_elsewhere_records_nothing(
@@ -153,7 +158,7 @@ async def test_a_bridge_that_thaws_while_its_task_runs_elsewhere_records_nothing
     assert (await recorded.client.result(task_id))["try"] == 2
     metrics = await asyncio.to_thread(read_metrics, f"http://127.0.0.1:{free_port}/metrics")
     assert metrics['bridge_save_refused_total{queue="Q"}'] == 1
-    assert await verdict(recorded, [task_id], disturbances=[Disturbance(frozen, thawed)]) == []
+    assert await verdict(recorded, [task_id], disturbances=[Disturbance(frozen, thawed, id_of(bridge))]) == []
 
 
 async def test_a_bridge_frozen_for_less_than_its_lease_goes_on(recorded: World) -> None:
@@ -290,6 +295,20 @@ async def test_a_server_that_stands_still_for_five_seconds_loses_nothing(
     assert await verdict(recorded, [task.id for task in tasks], disturbances=[gap]) == []
 
 
+async def test_a_bridge_whose_server_is_away_ends_in_order_when_it_is_told(
+    recorded: World, clean_server: EmbeddedServer
+) -> None:
+    bridge, handlers = recorded.crew.bridge("Q"), recorded.crew.handlers("work")
+    await recorded.ready(bridge, handlers)
+    clean_server.kill()
+    await bridge.logs("NATS connection lost")
+    bridge.terminate()
+    handlers.terminate()
+    assert await bridge.ended() == 0
+    assert await handlers.ended() == 0
+    assert not [line for line in (*bridge.err, *handlers.err) if "Traceback" in line]
+
+
 # More than one item for a task.
 
 
@@ -345,7 +364,7 @@ async def test_an_owner_that_is_silent_twice_is_taken_for_dead(recorded: World) 
     ended = await recorded.ended(task_id)
     await handlers.says(f"^ended {task_id} 1$")
     assert (ended.state, ended.tries) == (TaskState.COMPLETE, 2)
-    assert await verdict(recorded, [task_id], disturbances=[Disturbance(killed, killed)]) == []
+    assert await verdict(recorded, [task_id], disturbances=[Disturbance(killed, killed, id_of(bridge))]) == []
 
 
 async def test_a_stray_item_does_not_start_a_waiting_task_early(recorded: World) -> None:
@@ -416,7 +435,8 @@ async def test_bridges_and_handlers_that_die_again_and_again_lose_nothing(record
             victim.kill()
             assert victim.ended_at is not None
             deaths[victim.pid] = victim.ended_at
-            kills.append(Disturbance(victim.ended_at, victim.ended_at))
+            if crowd is bridges:
+                kills.append(Disturbance(victim.ended_at, victim.ended_at, id_of(victim)))
             crowd.append(start("Q", *options) if crowd is bridges else start("work"))
     for order, task in zip(chosen, tasks, strict=True):
         ended = await recorded.ended(task.id, seconds=60)
