@@ -78,7 +78,7 @@ async def plain(server: str, queue: str, count: int, concurrency: int) -> float:
             (item,) = await pull.fetch(1, timeout=30)
             task_id = json.loads(item.data)["job"]
             subject = f"CHORIA_AJ.T.{task_id}"
-            stored = await js.get_last_msg("CHORIA_AJ_TASKS", subject, direct=True)
+            stored = await js.get_last_msg("CHORIA_AJ_TASKS", subject)
             assert stored.data is not None
             task: dict[str, Any] = json.loads(stored.data)
             task |= {"state": "active", "tries": task["tries"] + 1, "tried": _now()}

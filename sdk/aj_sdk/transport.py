@@ -6,8 +6,8 @@ stand here later. `NatsTransport` is nats-py by its public API.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
-from heapq import heappop, heappush
+from collections.abc import Awaitable, Callable, Container, Mapping
+from heapq import heapify, heappop, heappush
 from itertools import count
 from types import TracebackType
 from typing import Any, Final, Protocol, Self, TypeAlias
@@ -223,6 +223,7 @@ class _NatsSubscription:
 _PENDING_MESSAGES: Final = 1_000_000
 _PENDING_BYTES: Final = 512 * 1024 * 1024
 _TICK_S: Final = 0.01
+_LEAST_FULL: Final = 4096
 _NOT_CONNECTED: Final = (
     nats.errors.ConnectionClosedError,
     nats.errors.ConnectionDrainingError,
@@ -235,19 +236,31 @@ class _Deadlines:
 
     Args:
         loop: the event loop.
-        passed: called with the token of each request whose deadline passed; it may be answered already.
+        waiting: the requests that wait, by their tokens.
+        passed: called with the token of each of them whose deadline passed.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, passed: Callable[[str], None]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, waiting: Container[str], passed: Callable[[str], None]) -> None:
         self._loop = loop
+        self._waiting = waiting
         self._passed = passed
         self._heap: list[tuple[float, str]] = []
+        self._full = _LEAST_FULL
         self._timer: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        return len(self._heap)
 
     def add(self, seconds: float, token: str) -> None:
         """Add a deadline so many seconds from now."""
         when = self._loop.time() + seconds
-        heappush(self._heap, (when, token))
+        heap = self._heap
+        if len(heap) >= self._full:
+            # A call may have an hour, and is answered in a millisecond: what was answered must not stay that long.
+            heap[:] = [entry for entry in heap if entry[1] in self._waiting]
+            heapify(heap)
+            self._full = max(_LEAST_FULL, 2 * len(heap))
+        heappush(heap, (when, token))
         if self._timer is None or when < self._timer.when():
             self._arm()
 
@@ -290,7 +303,7 @@ class NatsTransport:
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
-        self._deadlines = _Deadlines(self._loop, self._on_timeout)
+        self._deadlines = _Deadlines(self._loop, self._waiters, self._on_timeout)
         self._prefix = self._nc.new_inbox() + "."
         self._mux = await self._listen(self._prefix + "*", "", self._on_reply)
         return self

@@ -199,3 +199,24 @@ async def test_a_server_restart_is_counted_and_subscriptions_live_on(
     async with asyncio.timeout(patience(30)):
         message = await listener.next()
     assert (message.data, transport.reconnects, transport.closed) == (b"kept", 1, False)
+
+
+async def test_m1_answered_requests_do_not_pile_up_until_their_deadlines(transport: NatsTransport) -> None:
+    """M-1: a call may have an hour and be answered at once; a million of them must not wait in a heap."""
+
+    async def answer(message: Message) -> None:
+        await transport.publish(message.reply)
+
+    async with asyncio.TaskGroup() as answers:
+
+        def on_request(message: Message) -> None:
+            answers.create_task(answer(message))
+
+        await transport.subscribe("quick", on_request)
+        await transport.subscribe("silent", lambda _: None)
+        slow = asyncio.create_task(transport.request("silent", timeout=0.5))
+        for _ in range(100):
+            await asyncio.gather(*(transport.request("quick", timeout=3600) for _ in range(100)))
+        assert len(transport._deadlines) <= 4097
+        with pytest.raises(OutcomeUnknownError):
+            await slow
