@@ -5,7 +5,7 @@
     python bench/throughput.py --tasks 20000 --rounds 5 --concurrency 100
 
 Both workers take the same number of stored tasks to the same handler process, in alternating rounds on one embedded
-nats-server (file storage); the figures are medians. The bridge does all of its bookkeeping: leases, compare-and-set,
+nats-server (file storage); the figures are medians, and the ratio is that of the medians. The bridge does all of its bookkeeping: leases, compare-and-set,
 events, metrics, headers of protocol 1.1. The plain loop does none of it.
 """
 
@@ -89,7 +89,7 @@ def bench(count: int, rounds: int, concurrency: int, progress: Progress) -> dict
         ours["tasks_per_s"] / plain["tasks_per_s"] for ours, plain in zip(rows["bridge"], rows["plain"], strict=True)
     ]
     return {
-        "ratio": round(statistics.median(ratios), 2),
+        "ratio": round(medians["bridge"]["tasks_per_s"] / medians["plain"]["tasks_per_s"], 2),
         "ratios": [round(ratio, 2) for ratio in ratios],
         "workers": medians,
         "tasks": count,

@@ -362,7 +362,8 @@ class NatsTransport:
             if size > limit:
                 raise MessageTooLargeError(size, limit)
         try:
-            await self._nc.publish(subject, data, reply, dict(headers) if headers else None)
+            # nats-py only reads the headers; none must be None, or it writes an empty block.
+            await self._nc.publish(subject, data, reply, headers or None)  # type: ignore[arg-type]
         except _NOT_CONNECTED as err:
             raise _not_connected(err) from err
 

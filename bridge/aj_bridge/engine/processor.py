@@ -331,7 +331,8 @@ class Processor:
             finish = too_large(before, err.size, err.limit)
             await self._finish(held, before, finish.record, finish.event)
             return
-        await self._steady()
+        if self._stood_still():
+            await self._steady()
         self._check_lease(held)
         late = too_late(record, self._parts.clock.now_ns())
         if late is not None:
@@ -395,7 +396,8 @@ class Processor:
     async def _park(self, held: Held, before: TaskRecord, park: Park) -> None:
         # The order is the rule: the schedule, then the record, then the acknowledgement.
         waiting = self._storage.waiting
-        await self._steady()
+        if self._stood_still():
+            await self._steady()
         self._check_lease(held)
         parked = await self._patiently(
             lambda: waiting.park(held.claim, park.due_ns, park.silent), lambda: self._held.valid(held)
@@ -498,7 +500,8 @@ class Processor:
         if not is_edge(before.state, event, record.state):
             raise AssertionError(f"{before.state} -> {record.state} on {event} is not in the table")
         ran = held.active is not None
-        await self._steady()
+        if self._stood_still():
+            await self._steady()
         pause = _FIRST_PAUSE_S
         while True:
             if not ran:
@@ -544,7 +547,8 @@ class Processor:
         # Also while all that is in hand waits for its handlers: nobody else would notice that we are back.
         while True:
             await asyncio.sleep(_LOOK_EVERY_S)
-            await self._steady()
+            if self._stood_still():
+                await self._steady()
 
     async def _steady(self) -> None:
         """After a standstill, first save again what others may have taken for abandoned.
@@ -552,8 +556,6 @@ class Processor:
         A bridge that stood still or was cut off for longer than an ask's timeout may have been silent to one who asks
         twice; a new sequence tells that one that we are back.
         """
-        if not self._stood_still():
-            return
         async with self._steadying:
             if not self._stood_still():
                 return

@@ -114,22 +114,38 @@ class TaskStateEvent(msgspec.Struct, frozen=True, kw_only=True):
 
     def to_wire(self) -> bytes:
         """Write the event as JSON."""
-        fields: dict[str, Any] = {
-            "event_id": self.event_id,
-            "type": TASK_STATE,
-            "timestamp": format_time(self.timestamp_ns),
-            "task_id": self.task_id,
-            "state": self.state.value,
-            "tries": self.tries,
-        }
-        if self.queue:
-            fields["queue"] = self.queue
-        fields["task_type"] = self.task_type
-        if self.last_error:
-            fields["last_error"] = self.last_error
-        if self.task_age_ns:
-            fields["task_age"] = self.task_age_ns
-        return encode_json(fields)
+        return _encode_plain(
+            _Plain(
+                event_id=self.event_id,
+                type=TASK_STATE,
+                timestamp=format_time(self.timestamp_ns),
+                task_id=self.task_id,
+                state=self.state.value,
+                tries=self.tries,
+                queue=self.queue,
+                task_type=self.task_type,
+                last_error=self.last_error,
+                task_age=self.task_age_ns,
+            )
+        )
+
+
+class _Plain(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """The event's JSON for the codec to write in one go; the order and what is left out are the Go project's."""
+
+    event_id: str
+    type: str
+    timestamp: str
+    task_id: str
+    state: str
+    tries: int
+    queue: str = ""
+    task_type: str
+    last_error: str = ""
+    task_age: int = 0
+
+
+_encode_plain = msgspec.json.Encoder().encode
 
 
 class LeaderElectedEvent(msgspec.Struct, frozen=True, kw_only=True):
