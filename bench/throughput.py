@@ -5,8 +5,8 @@
     python bench/throughput.py --tasks 20000 --rounds 5 --concurrency 100
 
 Both workers take the same number of stored tasks to the same handler process, in alternating rounds on one embedded
-nats-server (file storage); the figures are medians, and the ratio is that of the medians. The bridge does all of its bookkeeping: leases, compare-and-set,
-events, metrics, headers of protocol 1.1. The plain loop does none of it.
+nats-server (file storage); the figures are medians, and the ratio is that of the medians. The bridge does all of its
+bookkeeping: leases, compare-and-set, events, metrics, headers of protocol 1.1. The plain loop does none of it.
 """
 
 import argparse
