@@ -66,7 +66,9 @@ async def holding(world: World, *options: str, lease: str = "1s") -> tuple[Proce
 
 def id_of(bridge: Process) -> str:
     """Return the id that a bridge said when it was ready, which begins the ids of its calls."""
-    return next((line.split()[2].rstrip(",") for line in bridge.out if line.startswith("ready: bridge ")), "never ready")
+    return next(
+        (line.split()[2].rstrip(",") for line in bridge.out if line.startswith("ready: bridge ")), "never ready"
+    )
 
 
 @contextlib.asynccontextmanager
