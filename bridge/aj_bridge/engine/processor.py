@@ -23,7 +23,7 @@ from aj_bridge.core.decision import (
     Start,
     dead_reason,
 )
-from aj_bridge.core.deliver import NOT_FOUND, Known, decide
+from aj_bridge.core.deliver import NOT_FOUND, Holder, Known, decide
 from aj_bridge.core.lifecycle import Event, is_edge
 from aj_bridge.core.retry import RetryPolicy
 from aj_bridge.core.settle import NoResponders, settle, too_large, too_late
@@ -291,6 +291,11 @@ class Processor:
             assert stored.stamp is not None
             holder = await self._parts.peers.ask(stored.stamp.owner, stored.task_id, stored.stamp.item)
             now["now_ns"] = self._parts.clock.now_ns()
+            pulse = self._storage.pulse
+            if holder is Holder.SILENT and self._parts.clock.monotonic() - pulse.since > ASK_TIMEOUT_S / 2:
+                # The silence may be our own: an answer did not come, but neither did anything else. Ask again.
+                await pulse.beat()
+                return msgspec.structs.replace(known, **now)
             return msgspec.structs.replace(known, holder=holder, **now)
         parents = await self._storage.records.load_many(stored.record.dependencies)
         by_id = {

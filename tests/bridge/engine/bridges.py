@@ -59,6 +59,7 @@ class Handlers:
         self.calls: list[Invocation] = []
         self.away: set[str] = set()
         self.misses: list[tuple[float, str]] = []
+        self.before_call: Callable[[Invocation], None] = lambda _call: None
         self._by_type: dict[str, Handler] = {}
         self._changed = asyncio.Condition()
 
@@ -93,6 +94,7 @@ class Handlers:
 
     async def invoke(self, call: Invocation) -> Outcome:
         loop = asyncio.get_running_loop()
+        self.before_call(call)
         self.calls.append(call)
         async with self._changed:
             self._changed.notify_all()
@@ -130,6 +132,7 @@ class Neighbours:
     def __init__(self) -> None:
         self.running: dict[str, BridgeAtWork] = {}
         self.asked: list[tuple[str, str]] = []
+        self.on_ask: Callable[[], None] = lambda: None
 
     def of(self, bridge: "BridgeAtWork") -> "Asking":
         return Asking(self, bridge)
@@ -142,6 +145,7 @@ class Asking:
 
     async def ask(self, owner: str, task_id: str, item: ItemRef) -> Holder:
         self._neighbours.asked.append((owner, task_id))
+        self._neighbours.on_ask()
         other = self._neighbours.running.get(owner)
         if other is None:
             return Holder.SILENT  # nobody listens: the server says so at once

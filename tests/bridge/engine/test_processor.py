@@ -410,6 +410,28 @@ async def test_an_owner_that_was_cut_off_twice_for_less_than_a_lease_keeps_its_t
 
 
 @virtual_time
+async def test_a_bridge_that_is_cut_off_itself_takes_nobody_for_silent() -> None:
+    here = site()
+    async with here.bridge("b1") as owner:
+        here.handlers.takes("t", 100.0)
+        here.enqueue("a")
+        await here.handlers.begun(1)
+        owner.storage.items.want(0)
+        async with here.bridge("b2") as asking:
+
+            def cut_off() -> None:
+                asking.link.cut()
+                asyncio.get_running_loop().call_later(8, asking.link.mend)
+
+            here.neighbours.on_ask = cut_off
+            here.world.publish(QUEUE, "a", replace=True)
+            await here.ended("a")
+    assert len(here.neighbours.asked) > 2
+    assert [call.bridge for call in here.handlers.calls] == ["b1"]
+    assert here.record("a").tries == 1
+
+
+@virtual_time
 async def test_a_final_record_is_not_saved_active_again_after_a_standstill() -> None:
     async with one_bridge() as (here, bridge):
         here.handlers.answers("bad", Terminated("no"))

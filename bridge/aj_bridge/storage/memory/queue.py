@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Protocol
 
@@ -45,6 +45,9 @@ class WorkQueue:
 
     One item a task: a new one takes the place of one that is there, with its lease and its count of deliveries.
     Words about an item mean its sequence, whichever delivery they come from, as in nats-server's consumer.go.
+
+    Attributes:
+        expired: called with each item whose lease is over, or that was given back.
     """
 
     def __init__(self, settings: QueueSettings) -> None:
@@ -52,6 +55,7 @@ class WorkQueue:
         # As in JetStream: a queue that the Go project made knows one time only, and counts deliveries.
         self.ack_wait_ns = ack_wait_ns(settings.lease_ns) if settings.ours else settings.max_run_time_ns
         self.max_deliver = -1 if settings.ours else settings.max_tries
+        self.expired: Callable[[Item], None] = lambda _item: None
         self._numbers = count(1)
         self._by_task: dict[str, Item] = {}
         self._items: dict[int, Item] = {}
@@ -163,6 +167,7 @@ class WorkQueue:
         item.timer = asyncio.get_running_loop().call_later(span_ns / NS_PER_S, self._expire, item)
 
     def _expire(self, item: Item) -> None:
+        self.expired(item)
         if item.timer is not None:
             item.timer.cancel()
             item.timer = None

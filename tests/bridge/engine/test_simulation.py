@@ -1,0 +1,253 @@
+"""Several bridges in a world where everything goes wrong, in virtual time: the promises hold, and all tasks end.
+
+The real processor on the storage in memory. A seed decides what goes wrong and when; after a few minutes the world is
+left in peace, and what was recorded is judged.
+"""
+
+import asyncio
+import contextlib
+from base64 import b64encode
+from collections import defaultdict
+from collections.abc import Callable
+from itertools import pairwise
+from random import Random
+from typing import Any, Final
+
+import pytest
+from tests.bridge.engine.bridges import QUEUE, BridgeAtWork, Invocation, Outcome, Site, site
+from tests.virtual_time import virtual_time
+
+from aj_bridge.core.claim import Claim
+from aj_bridge.core.lifecycle import EDGES
+from aj_bridge.engine.held import Held
+from aj_bridge.storage.memory import Fault
+from aj_sdk.errors import ConflictError, OutcomeUnknownError, RefusedError
+from aj_sdk.wire.call import Completed, Failed, Terminated
+from aj_sdk.wire.stamp import ItemRef
+from aj_sdk.wire.state import TaskState
+from aj_sdk.wire.times import NS_PER_S
+
+LEASE_S: Final = 10.0
+TROUBLE_S: Final = 300
+PEACE_S: Final = 1500
+TASKS: Final = 12
+_CHANGES: Final = {(edge.before, edge.after) for edge in EDGES}
+
+
+class Trouble:
+    """What goes wrong, as a seed decides."""
+
+    def __init__(self, here: Site, seed: int) -> None:
+        self.here = here
+        self.chance = Random(seed)
+        self.bridges: list[BridgeAtWork] = []
+        self.over = False
+        self.wrong: list[str] = []
+        here.handlers.before_call = self.judge_call
+        self.run_out: set[ItemRef] = set()
+        here.world.queue(QUEUE).expired = lambda item: self.run_out.add(ItemRef(item.sequence, item.deliveries))
+
+    def bridge(self) -> BridgeAtWork:
+        bridge = self.here.bridge(concurrency=self.chance.choice([1, 3, 10]), random=self.chance.random)
+        bridge.link.latency_s = self.chance.choice([0.0, 0.001, 0.2, 1.0])
+        bridge.link.faults = self.faults
+        bridge.start()
+        self.bridges.append(bridge)
+        return bridge
+
+    def faults(self, act: str, _about: object) -> Fault | None:
+        if self.over or self.chance.random() > 0.04:
+            return None
+        error = self.chance.choice([OutcomeUnknownError(act), RefusedError(act, 503, "no")])
+        return Fault(error, applied=isinstance(error, OutcomeUnknownError) and self.chance.random() < 0.5)
+
+    async def handler(self, call: Invocation) -> Outcome:
+        await asyncio.sleep(self.chance.choice([0.0, 0.1, 3.0, 50.0, 90.0]))
+        done, failed, later = Completed(call.invocation.encode()), Failed("why"), Failed("later", 7 * NS_PER_S)
+        outcomes: tuple[Outcome, ...] = (done, failed, later, Terminated("no"))
+        return self.chance.choices(outcomes, (4, 3, 1, 1))[0]
+
+    def judge_call(self, call: Invocation) -> None:
+        """Note a call by who has lost its lease, and one that overlaps another whose lease is not over."""
+        mine = self.claim_of(call)
+        if mine is None or self.taken_away(mine.claim):
+            self.wrong.append(f"rule 0: {call.bridge} calls {call.task.id} without a lease")
+        for other in self.here.handlers.calls:
+            if other.task.id == call.task.id and other.ended is None:
+                held = self.claim_of(other)
+                if held is not None and not self.taken_away(held.claim) and not self.was_away(other.bridge):
+                    self.wrong.append(f"I-8: {other.bridge} and {call.bridge} call {call.task.id}")
+
+    def claim_of(self, call: Invocation) -> Held | None:
+        bridge = next((bridge for bridge in self.bridges if bridge.name == call.bridge), None)
+        if bridge is None:
+            return None  # it crashed
+        return next((held for held in bridge.held if held.active is not None and held.active == call.task), None)
+
+    def taken_away(self, claim: Claim) -> bool:
+        """Say whether the lease of a claim ran out on the server, sooner or later."""
+        return claim.item in self.run_out
+
+    def was_away(self, name: str) -> bool:
+        """Say whether a bridge is cut off, and has been for a lease."""
+        bridge = next(bridge for bridge in self.bridges if bridge.name == name)
+        return asyncio.get_running_loop().time() - bridge.link.since >= LEASE_S
+
+    async def make(self) -> None:
+        """Let things go wrong for a while, then heal."""
+        acts: list[tuple[int, Callable[[], Any]]] = [
+            (8, self.cut),
+            (4, self.stutter),
+            (3, self.crash),
+            (2, self.drain),
+            (12, self.publish_again),
+            (2, self.handlers_leave),
+            (2, self.cancel),
+        ]
+        loop = asyncio.get_running_loop()
+        end = loop.time() + TROUBLE_S
+        async with asyncio.TaskGroup() as group:
+            while loop.time() < end:
+                await asyncio.sleep(self.chance.expovariate(1 / 2))
+                act = self.chance.choices([act for _, act in acts], [weight for weight, _ in acts])[0]
+                group.create_task(act())
+        self.over = True
+        self.here.handlers.away.clear()
+        if not self.bridges:
+            self.bridge()
+
+    async def cut(self) -> None:
+        if self.bridges:
+            bridge = self.chance.choice(self.bridges)
+            bridge.link.cut()
+            await asyncio.sleep(self.chance.choice([0.5, 3.0, 3.0, LEASE_S - 1, LEASE_S + 5]))
+            bridge.link.mend()
+
+    async def stutter(self) -> None:
+        """Cut a bridge off again and again, never for as long as a lease."""
+        if self.bridges:
+            bridge = self.chance.choice(self.bridges)
+            for _ in range(6):
+                bridge.link.cut()
+                await asyncio.sleep(self.chance.uniform(2.5, 6))
+                bridge.link.mend()
+                await asyncio.sleep(self.chance.uniform(0.2, 6))
+
+    async def crash(self) -> None:
+        if self.bridges:
+            bridge = self.bridges.pop(self.chance.randrange(len(self.bridges)))
+            await bridge.crash()
+            await asyncio.sleep(self.chance.choice([0, 1, 20]))
+            self.bridge()
+
+    async def drain(self) -> None:
+        if self.bridges:
+            bridge = self.chance.choice(self.bridges)
+            if not bridge.stop.is_set():
+                await bridge.drain()
+                if bridge in self.bridges:  # else it crashed meanwhile
+                    self.bridges.remove(bridge)
+                    self.bridge()
+
+    async def publish_again(self) -> None:
+        name = self.chance.choice(list(names()))
+        if not self.here.record(name).state.final:
+            self.here.world.publish(QUEUE, name, replace=True)
+
+    async def handlers_leave(self) -> None:
+        self.here.handlers.away.add("t")
+        await asyncio.sleep(self.chance.choice([1, 20]))
+        self.here.handlers.away.discard("t")
+
+    async def cancel(self) -> None:
+        stored = self.here.world.get(self.chance.choice(list(names())))
+        assert stored is not None
+        assert stored.record is not None
+        await asyncio.sleep(self.chance.choice([0.0, 0.1]))
+        if not stored.record.state.final:
+            cancelled = stored.record.replace(state=TaskState.TERMINATED, last_err="cancelled")
+            with contextlib.suppress(ConflictError):
+                self.here.world.put(stored.task_id, cancelled.to_wire(), expected=stored.sequence)
+
+
+def names() -> list[str]:
+    return [f"t{number}" for number in range(TASKS)]
+
+
+async def run(seed: int, here: Site) -> Trouble:
+    trouble = Trouble(here, seed)
+    here.handlers.on("t", trouble.handler)
+    for _ in range(3):
+        trouble.bridge()
+    now_ns = here.world.now_ns()
+    for number, name in enumerate(names()):
+        parents = tuple(names()[number - 2 : number]) if number % 4 == 3 else ()
+        deadline_ns = now_ns + trouble.chance.randint(1, 200) * NS_PER_S if number % 2 else None
+        here.enqueue(name, dependencies=parents, deadline_ns=deadline_ns, max_tries=trouble.chance.randint(1, 6))
+    await trouble.make()
+    async with asyncio.timeout(PEACE_S):
+        await here.ended(*names())
+        await here.quiet()
+    for bridge in list(trouble.bridges):
+        await bridge.drain()
+    return trouble
+
+
+def judge(here: Site, trouble: Trouble) -> None:
+    history = defaultdict(list)
+    for _, stored in here.saves:
+        assert stored.record is not None
+        history[stored.task_id].append(stored)
+    calls = defaultdict(list)
+    for call in here.handlers.calls:
+        calls[call.task.id].append(call)
+    assert not trouble.wrong
+    for name in names():
+        saves = history[name]
+        records = [stored.record for stored in saves if stored.record is not None]
+        cancelled = records[-1].last_err == "cancelled"
+        for before, after in pairwise(records):
+            again = before == after and after.state is TaskState.ACTIVE  # after a standstill
+            change = (before.state, after.state)
+            assert again or change in _CHANGES or (cancelled and after is records[-1]), f"I-1 {name}: {change}"
+        assert [record.state.final for record in records].count(True) == 1, f"I-2 {name}"
+        last = records[-1]
+        assert not last.max_tries or last.tries <= last.max_tries, "C-6"
+        assert len(calls[name]) <= last.tries, "I-7"
+        for call in calls[name]:
+            owners = [stored.stamp for stored in saves if stored.record == call.task and stored.stamp is not None]
+            assert any(stamp.owner == call.bridge for stamp in owners), "I-3"
+            assert call.task.deadline_ns is None or wall(here, call.began) <= call.task.deadline_ns, "I-11"
+            for parent in call.task.dependencies:
+                done = [at for at, stored in here.saves if stored.task_id == parent and is_complete(stored)]
+                assert done, "I-9"
+                assert done[0] <= call.began, "I-9"
+        if last.state is TaskState.COMPLETE:
+            outcomes = [call.outcome for call in calls[name]]
+            assert last.result is not None
+            assert any(isinstance(each, Completed) and same(each, last.result.payload) for each in outcomes), "I-6"
+        if last.state is TaskState.UNREACHABLE:
+            assert not calls[name], "I-10"
+        if last.state in (TaskState.EXPIRED, TaskState.TERMINATED, TaskState.UNREACHABLE):
+            assert (last.state.value, QUEUE, name) in here.world.dead, "C-10"
+        assert here.world.standing(QUEUE, name) is None or last.state.final
+
+
+def same(outcome: Completed, payload: object) -> bool:
+    return payload == b64encode(outcome.result).decode()
+
+
+def is_complete(stored: Any) -> bool:
+    return stored.record is not None and stored.record.state is TaskState.COMPLETE
+
+
+def wall(here: Site, loop_s: float) -> int:
+    return here.world.now_ns() - int((asyncio.get_running_loop().time() - loop_s) * NS_PER_S)
+
+
+@virtual_time
+@pytest.mark.parametrize("schedules", [True, False])
+@pytest.mark.parametrize("seed", range(400))
+async def test_whatever_goes_wrong_the_promises_hold(seed: int, schedules: bool) -> None:
+    here = site(lease_s=LEASE_S, schedules=schedules, max_run_time_ns=60 * NS_PER_S)
+    judge(here, await run(seed, here))
