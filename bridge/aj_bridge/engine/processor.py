@@ -151,7 +151,10 @@ class Processor:
                 taking.cancel()
                 await asyncio.wait((taking,))
                 for claim in await self._storage.items.close():
-                    await self._quietly(self._storage.items.give_back(claim))
+                    held = self._held.take(claim)
+                    if self._held.valid(held):
+                        await self._quietly(self._storage.items.give_back(claim))
+                    self._held.drop(held)
                 left = await self._finish_in_hand(grace_s, hurry or asyncio.Event())
                 steadying.cancel()
                 keeping.cancel()
@@ -243,6 +246,7 @@ class Processor:
 
     async def _work_on(self, held: Held, stored: Stored | None) -> None:
         if self._stopping:
+            self._check_lease(held)
             await self._storage.items.give_back(held.claim)
             return
         if stored is not None:
@@ -420,6 +424,10 @@ class Processor:
                 return
             if park.event is Event.NO_HANDLER:
                 answered_meanwhile = not self._breakers.parked(park.record.type, parked)
+        if not waiting.schedules:
+            # What is said of an item means whoever has it by then: said late, this would take it from its next owner.
+            await self._storage.pulse.beat()
+            self._check_lease(held)
         await waiting.leave(held.claim, parked)
         if answered_meanwhile:
             await self._quietly(waiting.wake(parked))

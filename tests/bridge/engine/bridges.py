@@ -238,7 +238,7 @@ class Site:
     async def until_busy(self, bridge: "BridgeAtWork") -> None:
         """Wait until a bridge has a claim in hand."""
         while not bridge.processor.busy:  # noqa: ASYNC110 - as above
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
 
     def bridge(self, name: str = "", **options: Any) -> "BridgeAtWork":
         self.number += 1

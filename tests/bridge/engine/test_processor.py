@@ -865,6 +865,26 @@ async def test_without_schedules_a_silent_owner_is_asked_twice() -> None:
     assert here.neighbours.asked == [("gone", "a")] * 2
 
 
+@virtual_time
+async def test_without_schedules_a_late_bridge_does_not_give_back_what_another_holds() -> None:
+    here = site(schedules=False, lease_s=5)
+    here.handlers.takes("t", 1.0, Failed("x"))
+    expired: list[ItemRef] = []
+    here.world.queue(QUEUE).expired = lambda item: expired.append(ItemRef(item.sequence, item.deliveries))
+    async with here.bridge("b1", concurrency=1) as late:
+        here.enqueue("a")
+        await here.handlers.begun(1)
+        late.link.cut()
+        here.handlers.takes("t", 20.0)
+        async with here.bridge("b2") as other:
+            other.link.latency_s = 1.0
+            await here.until_busy(other)
+            late.link.mend()
+            await here.ended("a")
+    assert expired == [ItemRef(1, 1)]
+    assert [call.bridge for call in here.handlers.calls] == ["b1", "b2"]
+
+
 # The end.
 
 
