@@ -301,13 +301,21 @@ class _Transport(TcpTransport):
         return True
 
     leaving = False
-    """Whether the connection is being closed for good."""
+    """Whether the connection is being closed for good: what is left can't be sent when the server is away then."""
+
+    def writelines(self, payload: list[bytes]) -> None:
+        """See `Transport`."""
+        try:
+            super().writelines(payload)  # type: ignore[no-untyped-call]
+        except (OSError, RuntimeError):  # uvloop has the second for a socket that is closed
+            if not self.leaving:
+                raise
 
     async def drain(self) -> None:
-        """See `Transport`; what is left at the end can't be sent when the server is away, and that is no error."""
+        """See `Transport`."""
         try:
             await super().drain()  # type: ignore[no-untyped-call]
-        except OSError:
+        except (OSError, RuntimeError):
             if not self.leaving:
                 raise
 

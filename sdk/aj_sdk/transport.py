@@ -165,13 +165,17 @@ async def _round_trip(connection: NatsClient, seconds: float) -> None:
     future is ours, and is never cancelled.
 
     Raises:
-        nats.errors.ConnectionClosedError: the connection was closed.
+        nats.errors.ConnectionClosedError: the connection was closed, or just broke.
         nats.errors.FlushTimeoutError: no answer in time.
     """
     if connection.is_closed:
         raise nats.errors.ConnectionClosedError
     pong = asyncio.get_running_loop().create_future()
-    await connection._send_ping(pong)  # noqa: SLF001 - see above; nats-py is pinned to its series
+    try:
+        await connection._send_ping(pong)  # noqa: SLF001 - see above; nats-py is pinned to its series
+    except (OSError, RuntimeError) as err:
+        # The socket is closed and nats-py has not seen it yet; uvloop raises the second then.
+        raise nats.errors.ConnectionClosedError from err
     await asyncio.wait((pong,), timeout=seconds)
     if not pong.done():
         raise nats.errors.FlushTimeoutError

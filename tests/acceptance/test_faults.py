@@ -175,6 +175,18 @@ async def test_a_bridge_frozen_for_less_than_its_lease_goes_on(recorded: World) 
     assert await verdict(recorded, [task_id]) == []
 
 
+async def test_a_task_that_outlasts_many_leases_runs_once(recorded: World) -> None:
+    _, handlers, task_id = await holding(recorded)
+    await recorded.ready(recorded.crew.bridge("Q"))
+    async with recorded.overhear("$JS.ACK.CHORIA_AJ_Q_Q.WORKERS.>") as acks:
+        # Three to a lease, so this is more than two leases.
+        await acks.message(lambda message: message.data == b"+WPI", count=8)
+    handlers.tell(f"release {task_id} 1")
+    ended = await recorded.ended(task_id)
+    assert (ended.state, ended.tries) == (TaskState.COMPLETE, 1)
+    assert await verdict(recorded, [task_id]) == []
+
+
 # Handlers that die.
 
 
