@@ -51,6 +51,7 @@ _FIRST_PAUSE_S: Final = 0.1
 _LONGEST_PAUSE_S: Final = 5.0
 _WAKES_AT_ONCE: Final = 64
 _LOOK_EVERY_S: Final = 0.5
+_PAUSES_SAVING_AGAIN_S: Final = (0.1, 0.3, 0.9, 0.0)
 
 
 class _Lost(Exception):  # noqa: N818 - flow: somebody else wrote
@@ -584,14 +585,21 @@ class Processor:
         return pulse.standstills != self._standstills or self._parts.clock.monotonic() - pulse.since > ASK_TIMEOUT_S
 
     async def _save_again(self, held: Held) -> None:
-        record = held.active
-        if record is None:
-            return  # its outcome was saved meanwhile
-        try:
-            held.sequence = await self._storage.records.save(record, expected=held.sequence, stamp=held.stamp)
-        except (StoreError, TaskTooLargeError) as err:
-            # Lost or not: the save of the outcome will find out.
-            _log.info("saving again failed: %s", err, extra={"task_id": record.id})
+        for pause in _PAUSES_SAVING_AGAIN_S:
+            record = held.active
+            if record is None:
+                return  # its outcome was saved meanwhile
+            try:
+                held.sequence = await self._storage.records.save(record, expected=held.sequence, stamp=held.stamp)
+            except (ConflictError, TaskTooLargeError) as err:
+                # Somebody wrote, we perhaps: the save of the outcome will find out.
+                _log.info("saving again failed: %s", err, extra={"task_id": record.id})
+                return
+            except StoreError as err:
+                _log.info("saving again failed: %s", err, extra={"task_id": record.id})
+            else:
+                return
+            await asyncio.sleep(pause)
 
     def _check_lease(self, held: Held) -> None:
         if not self._held.valid(held):

@@ -387,7 +387,8 @@ async def test_a_silent_owner_is_asked_twice_a_lease_apart() -> None:
 
 
 @virtual_time
-async def test_an_owner_that_was_cut_off_twice_for_less_than_a_lease_keeps_its_task() -> None:
+@pytest.mark.parametrize("fails", [0, 2])
+async def test_an_owner_that_was_cut_off_twice_for_less_than_a_lease_keeps_its_task(fails: int) -> None:
     """It saves what it holds again when it is back, so that the bridge that asks twice starts over."""
     here = site()
     async with here.bridge("b1") as owner:
@@ -399,6 +400,7 @@ async def test_an_owner_that_was_cut_off_twice_for_less_than_a_lease_keeps_its_t
             owner.link.cut()
             here.world.publish(QUEUE, "a", replace=True)  # b2 asks, and b1 is silent
             await asyncio.sleep(10)
+            owner.link.faults = failing("save", REFUSED, times=fails)
             owner.link.mend()
             await asyncio.sleep(15)
             owner.link.cut()
