@@ -591,15 +591,25 @@ class Processor:
                 return  # its outcome was saved meanwhile
             try:
                 held.sequence = await self._storage.records.save(record, expected=held.sequence, stamp=held.stamp)
-            except (ConflictError, TaskTooLargeError) as err:
-                # Somebody wrote, we perhaps: the save of the outcome will find out.
-                _log.info("saving again failed: %s", err, extra={"task_id": record.id})
-                return
-            except StoreError as err:
+            except ConflictError:
+                # Perhaps with ourselves: an earlier attempt without an answer, applied before this standstill.
+                if not await self._still_ours(held, record):
+                    return
+            except (StoreError, TaskTooLargeError) as err:
                 _log.info("saving again failed: %s", err, extra={"task_id": record.id})
             else:
                 return
             await asyncio.sleep(pause)
+
+    async def _still_ours(self, held: Held, record: TaskRecord) -> bool:
+        try:
+            stored = await self._storage.records.load(record.id)
+        except StoreError:
+            return True  # the next attempt will tell
+        if stored is None or stored.stamp != held.stamp or stored.body != record.to_wire():
+            return False
+        held.sequence = stored.sequence
+        return True
 
     def _check_lease(self, held: Held) -> None:
         if not self._held.valid(held):

@@ -75,7 +75,7 @@ class Trouble:
         for other in self.here.handlers.calls:
             if other.task.id == call.task.id and other.ended is None:
                 held = self.claim_of(other)
-                if held is not None and not self.taken_away(held.claim) and not self.was_away(other.bridge):
+                if held is not None and not self.taken_away(held.claim) and not self.was_away(other.bridge, held):
                     self.wrong.append(f"I-8: {other.bridge} and {call.bridge} call {call.task.id}")
 
     def claim_of(self, call: Invocation) -> Held | None:
@@ -88,10 +88,11 @@ class Trouble:
         """Say whether the lease of a claim ran out on the server, sooner or later."""
         return claim.item in self.run_out
 
-    def was_away(self, name: str) -> bool:
-        """Say whether a bridge is cut off, and has been for a lease."""
+    def was_away(self, name: str, held: Held) -> bool:
+        """Say whether a bridge is cut off, and has been for a lease, or knows that it was."""
         bridge = next(bridge for bridge in self.bridges if bridge.name == name)
-        return asyncio.get_running_loop().time() - bridge.link.since >= LEASE_S
+        away_s = asyncio.get_running_loop().time() - bridge.link.since
+        return away_s >= LEASE_S or not bridge.held.valid(held)
 
     async def make(self) -> None:
         """Let things go wrong for a while, then heal."""
