@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Callable
 from typing import Final, Protocol
 
 from aj_bridge.core.deliver import Holder
-from aj_sdk.errors import DecodeError, StoreError
-from aj_sdk.transport import Message, Transport, is_no_responders
+from aj_sdk.errors import DecodeError, NoRespondersError, OutcomeUnknownError, StoreError
+from aj_sdk.transport import Message, Transport
 from aj_sdk.wire.codec import decode_json, decode_map, encode_json
 from aj_sdk.wire.names import bridge_subject
 from aj_sdk.wire.stamp import ItemRef
@@ -18,11 +18,6 @@ __all__ = ["ASK_TIMEOUT_S", "Holds", "NatsPeers", "Peers"]
 _log = logging.getLogger(__name__)
 
 ASK_TIMEOUT_S: Final = 2.0
-"""Who is out of reach for longer is silent."""
-
-_WAITS_S: Final = (ASK_TIMEOUT_S / 2, ASK_TIMEOUT_S / 2, ASK_TIMEOUT_S / 4)
-"""How long an answer is waited for, before the question is put again, and after it was put for the last time."""
-
 _REQUEST_KEYS: Final = {"task": True, "sequence": True, "delivery": True}
 
 Holds = Callable[[str, ItemRef], bool]
@@ -55,36 +50,15 @@ class NatsPeers:
         if owner == self._bridge_id:
             return Holder.YES if self._holds(task_id, item) else Holder.NO
         request = encode_json({"task": task_id, "sequence": item.sequence, "delivery": item.delivery})
-        reply = await self._insist(bridge_subject(owner, "holds"), request)
-        if reply is None:
-            return Holder.SILENT
         try:
+            reply = await self._transport.request(bridge_subject(owner, "holds"), request, timeout=ASK_TIMEOUT_S)
             holds = decode_map(decode_json(reply.data, "answer"), "answer", {"holds": True}).flag("holds")
+        except (NoRespondersError, OutcomeUnknownError):
+            return Holder.SILENT
         except DecodeError as err:
             _log.warning("bridge %s gave an answer that can't be read: %s", owner, err)
             return Holder.SILENT
         return Holder.YES if holds else Holder.NO
-
-    async def _insist(self, subject: str, request: bytes) -> Message | None:
-        # A question is lost on a connection that is just being made anew, or finds nobody. Who misses all of these
-        # was out of reach for `ASK_TIMEOUT_S`: that is a standstill, which it notices, and then saves what it holds
-        # again before somebody takes it over.
-        answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
-
-        def on_message(message: Message) -> None:
-            if not (answer.done() or is_no_responders(message)):
-                answer.set_result(message)
-
-        inbox = self._transport.open_inbox(on_message)
-        try:
-            for wait_s in _WAITS_S:
-                await self._transport.publish(subject, request, reply=inbox.subject)
-                await asyncio.wait((answer,), timeout=wait_s)
-                if answer.done():
-                    return answer.result()
-        finally:
-            inbox.close()
-        return None
 
     @contextlib.asynccontextmanager
     async def answering(self) -> AsyncIterator[None]:

@@ -146,13 +146,14 @@ class Asking:
     async def ask(self, owner: str, task_id: str, item: ItemRef) -> Holder:
         self._neighbours.asked.append((owner, task_id))
         self._neighbours.on_ask()
-        for wait_s in (ASK_TIMEOUT_S / 2, ASK_TIMEOUT_S / 2, 0.5):  # the question is put more than once
-            other = self._neighbours.running.get(owner)
-            if other is not None and other.link.up and self._bridge.link.up:
-                await asyncio.sleep(0)
-                return Holder.YES if other.held.holds(task_id, item) else Holder.NO
-            await asyncio.sleep(wait_s)
-        return Holder.SILENT
+        other = self._neighbours.running.get(owner)
+        if other is None:
+            return Holder.SILENT  # nobody listens: the server says so at once
+        if not (other.link.up and self._bridge.link.up):
+            await asyncio.sleep(ASK_TIMEOUT_S)
+            return Holder.SILENT
+        await asyncio.sleep(0)
+        return Holder.YES if other.held.holds(task_id, item) else Holder.NO
 
 
 class Counts:

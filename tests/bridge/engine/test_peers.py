@@ -40,49 +40,11 @@ async def test_a_bridge_says_whether_it_holds_this_very_delivery(asking: NatsPee
         assert await asking.ask(owner, "a", ItemRef(8, 2)) is Holder.NO
 
 
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_WAITS_S", (0.05, 0.05, 0.05))
+async def test_a_bridge_that_is_gone_is_silent_at_once(asking: NatsPeers, patience: Callable[[float], float]) -> None:
+    async with asyncio.timeout(patience(1.5)):
+        assert await asking.ask(new_id(), "a", ITEM) is Holder.SILENT
 
 
-@pytest.mark.usefixtures("impatient")
-async def test_a_bridge_that_is_gone_is_silent(asking: NatsPeers) -> None:
-    assert await asking.ask(new_id(), "a", ITEM) is Holder.SILENT
-
-
-async def test_a_bridge_that_comes_back_in_time_is_not_silent(
-    asking: NatsPeers, other: NatsTransport, monkeypatch: pytest.MonkeyPatch, patience: Callable[[float], float]
-) -> None:
-    """Its connection is being made anew: the first question finds nobody, the next one does."""
-    monkeypatch.setattr(module, "_WAITS_S", (0.05, patience(5)))
-    owner = new_id()
-    question = asyncio.create_task(asking.ask(owner, "a", ITEM))
-    await asyncio.sleep(0)
-    async with NatsPeers(other, owner, only_a).answering():
-        await settle(other._nc)
-        assert await question is Holder.YES
-
-
-async def test_a_question_that_is_lost_is_put_again(
-    asking: NatsPeers, other: NatsTransport, monkeypatch: pytest.MonkeyPatch, patience: Callable[[float], float]
-) -> None:
-    monkeypatch.setattr(module, "_WAITS_S", (0.05, 0.05, patience(5)))
-    owner = new_id()
-    asked: list[asyncio.Task[None]] = []
-
-    def on_question(message: Message) -> None:
-        body = b'{"holds":true}' if len(asked) == 2 else b""
-        reply = message.reply if body else f"nowhere.{owner}"
-        asked.append(asyncio.create_task(other.publish(reply, body)))
-
-    subscription = await other.subscribe(f"AJ.BRIDGE.{owner}.holds", on_question)
-    await settle(other._nc)
-    assert await asking.ask(owner, "a", ITEM) is Holder.YES
-    assert len(asked) == 3
-    await subscription.close()
-
-
-@pytest.mark.usefixtures("impatient")
 async def test_a_bridge_answers_no_more_when_it_has_ended(asking: NatsPeers, other: NatsTransport) -> None:
     owner = new_id()
     async with NatsPeers(other, owner, only_a).answering():
@@ -91,8 +53,10 @@ async def test_a_bridge_answers_no_more_when_it_has_ended(asking: NatsPeers, oth
     assert await asking.ask(owner, "a", ITEM) is Holder.SILENT
 
 
-@pytest.mark.usefixtures("impatient")
-async def test_a_bridge_that_does_not_answer_in_time_is_silent(asking: NatsPeers, other: NatsTransport) -> None:
+async def test_a_bridge_that_does_not_answer_in_time_is_silent(
+    asking: NatsPeers, other: NatsTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ASK_TIMEOUT_S", 0.05)
     owner = new_id()
     subscription = await other.subscribe(f"AJ.BRIDGE.{owner}.holds", lambda _message: None)
     await settle(other._nc)
