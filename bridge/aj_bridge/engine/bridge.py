@@ -15,8 +15,9 @@ from aj_bridge.engine.clock import Clock
 from aj_bridge.engine.dispatch import RemoteHandlers
 from aj_bridge.engine.held import HeldClaims
 from aj_bridge.engine.meter import POLL_ERRORS, POLLS, Meter, NoMeter
+from aj_bridge.engine.parts import Parts
 from aj_bridge.engine.peers import NatsPeers
-from aj_bridge.engine.processor import Parts, Processor
+from aj_bridge.engine.processor import Processor
 from aj_bridge.engine.router import Router
 from aj_bridge.storage.jetstream import open_storage
 from aj_sdk.ids import new_id

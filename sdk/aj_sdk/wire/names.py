@@ -11,19 +11,26 @@ from aj_sdk.errors import InvalidNameError
 
 __all__ = [
     "ACK_PREFIX",
+    "ATTEMPTS_STREAM",
+    "ATTEMPTS_SUBJECTS",
     "CONFIGURATION_BUCKET",
     "CONSUMER",
     "DEAD_STREAM",
     "DEFAULT_QUEUE",
     "DELAYED_STREAM",
+    "DEPS_STREAM",
+    "DEPS_SUBJECTS",
     "EVENTS",
     "HANDLER_QUEUE_GROUP",
+    "H_CANCEL_SUBJECT",
     "H_CONTENT_TYPE",
     "H_DEADLINE",
     "H_ERROR",
+    "H_HEARTBEAT_MS",
     "H_INVOCATION",
     "H_ITEM",
     "H_OWNER",
+    "H_PROGRESS",
     "H_PROTOCOL",
     "H_RETRY_AFTER_MS",
     "H_SERVICE_ERROR",
@@ -33,6 +40,8 @@ __all__ = [
     "H_TASK_TRY",
     "H_TERMINATE",
     "H_TIMEOUT_MS",
+    "H_TRACE_PARENT",
+    "H_TRACE_STATE",
     "ITEM_SUBJECTS",
     "MAX_NAME",
     "NAME_PATTERN",
@@ -44,15 +53,23 @@ __all__ = [
     "TASK_MSGPACK",
     "TASK_STATE_EVENTS",
     "TASK_SUBJECTS",
+    "UNIQUE_BUCKET",
+    "attempts_subject",
     "bridge_subject",
+    "cancel_subject",
     "check_name",
     "dead_subject",
+    "edge_subject",
+    "edges_from",
+    "edges_to",
     "fired_subject",
     "fired_subjects",
     "handler_subject",
+    "invocation_cancel_subject",
     "is_name",
     "item_subject",
     "item_subjects",
+    "progress_subject",
     "queue_of_stream",
     "queue_stream",
     "schedule_subject",
@@ -79,6 +96,11 @@ SCHEDULE_SUBJECTS: Final = "CHORIA_AJ.D.S.*.*"
 DELAYED_SUBJECTS: Final = (SCHEDULE_SUBJECTS, "CHORIA_AJ.D.F.*.*")
 DEAD_STREAM: Final = "CHORIA_AJ_DEAD"
 DEAD_SUBJECTS: Final = "CHORIA_AJ.X.*.*.*"
+DEPS_STREAM: Final = "CHORIA_AJ_DEPS"
+DEPS_SUBJECTS: Final = "CHORIA_AJ.W.*.*"
+ATTEMPTS_STREAM: Final = "CHORIA_AJ_ATTEMPTS"
+ATTEMPTS_SUBJECTS: Final = "CHORIA_AJ.A.*"
+UNIQUE_BUCKET: Final = "CHORIA_AJ_UNIQUE"
 CONFIGURATION_BUCKET: Final = "CHORIA_AJ_CONFIGURATION"
 ELECTIONS_BUCKET: Final = "CHORIA_AJ_ELECTIONS"
 EVENTS: Final = "CHORIA_AJ.E.>"
@@ -99,9 +121,15 @@ H_INVOCATION: Final = "AJ-Invocation"
 H_TASK_ID: Final = "AJ-Task-Id"
 H_TASK_TRY: Final = "AJ-Task-Try"
 
+H_HEARTBEAT_MS: Final = "AJ-Heartbeat-Ms"
+H_CANCEL_SUBJECT: Final = "AJ-Cancel-Subject"
+H_TRACE_PARENT: Final = "traceparent"
+H_TRACE_STATE: Final = "tracestate"
+
 # Headers of a handler's reply.
 H_ERROR: Final = "AJ-Error"
 H_TERMINATE: Final = "AJ-Terminate"
+H_PROGRESS: Final = "AJ-Progress"
 H_RETRY_AFTER_MS: Final = "AJ-Retry-After-Ms"
 H_SERVICE_ERROR: Final = "Nats-Service-Error"
 H_SERVICE_ERROR_CODE: Final = "Nats-Service-Error-Code"
@@ -199,6 +227,41 @@ def handler_subject(route: str) -> str:
     Source: RequestReplySubjectForTaskType in the Go project's request_reply_handler.go.
     """
     return f"CHORIA_AJ.H.T.{check_name(route, 'task type') if route else 'catchall'}"
+
+
+def edge_subject(parent_id: str, child_id: str) -> str:
+    """Subject of the edge from a task to one that waits for it."""
+    return f"CHORIA_AJ.W.{check_name(parent_id, 'task id')}.{check_name(child_id, 'task id')}"
+
+
+def edges_from(parent_id: str) -> str:
+    """Subjects of the edges to all tasks that wait for this one."""
+    return f"CHORIA_AJ.W.{check_name(parent_id, 'task id')}.*"
+
+
+def edges_to(child_id: str) -> str:
+    """Subjects of the edges from all tasks that this one waits for."""
+    return f"CHORIA_AJ.W.*.{check_name(child_id, 'task id')}"
+
+
+def attempts_subject(task_id: str) -> str:
+    """Subject of a task's attempts."""
+    return f"CHORIA_AJ.A.{check_name(task_id, 'task id')}"
+
+
+def progress_subject(task_id: str) -> str:
+    """Subject on which a task's progress is told."""
+    return f"CHORIA_AJ.P.{check_name(task_id, 'task id')}"
+
+
+def cancel_subject(task_id: str) -> str:
+    """Subject on which bridges are told that a task was cancelled."""
+    return f"CHORIA_AJ.C.{check_name(task_id, 'task id')}"
+
+
+def invocation_cancel_subject(invocation: str) -> str:
+    """Subject on which a handler is told to stop; `invocation` is our own id of one call."""
+    return f"CHORIA_AJ.CI.{invocation}"
 
 
 def bridge_subject(bridge_id: str, endpoint: str) -> str:

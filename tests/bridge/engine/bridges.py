@@ -14,8 +14,9 @@ from aj_bridge.core.retry import POLICIES, RetryPolicy
 from aj_bridge.engine.clock import Clock
 from aj_bridge.engine.dispatch import Nobody
 from aj_bridge.engine.held import HeldClaims
+from aj_bridge.engine.parts import Parts
 from aj_bridge.engine.peers import ASK_TIMEOUT_S
-from aj_bridge.engine.processor import Parts, Processor
+from aj_bridge.engine.processor import Processor
 from aj_bridge.engine.router import Router
 from aj_bridge.storage.memory import Fault, Link, MemoryStorage, MemoryWorld
 from aj_sdk.errors import RefusedError

@@ -1,0 +1,93 @@
+"""Calling handlers: the route, the breaker of the type, what is counted, and what waits until somebody answers."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from itertools import count
+from typing import Any, Final
+
+from aj_bridge.core.settle import NoResponders
+from aj_bridge.engine import meter as m
+from aj_bridge.engine.breakers import Breakers
+from aj_bridge.engine.dispatch import Nobody
+from aj_bridge.engine.parts import Parts
+from aj_bridge.engine.patience import quietly
+from aj_bridge.storage.protocols import Parked
+from aj_sdk.wire.call import Completed, Failed, Terminated
+from aj_sdk.wire.task import TaskRecord
+
+__all__ = ["Calls"]
+
+_log = logging.getLogger(__name__)
+
+_WAKES_AT_ONCE: Final = 64
+
+
+class Calls:
+    """The calls for one queue's tasks.
+
+    Args:
+        parts: what the work on the queue is made of.
+        spawn: begins work that the processor waits for when it stops.
+    """
+
+    def __init__(self, parts: Parts, spawn: Callable[[Coroutine[Any, Any, None]], None]) -> None:
+        self._parts = parts
+        self._spawn = spawn
+        self._max_run_time_ns = parts.storage.items.settings.max_run_time_ns
+        self._breakers = Breakers(parts.clock.monotonic, parts.random)
+        self._invocations = count(1)
+        self._under_way = 0
+
+    def closed(self, task_type: str) -> tuple[int, str] | None:
+        """Say whether a task of this type must wait because nobody answers: for how many nanoseconds, and why."""
+        if self._parts.router.route(task_type) is None:
+            self._breakers.missed(task_type)
+            self._breakers.admit(task_type)  # counts the seconds; there is nobody to try
+            return self._breakers.delay_ns(task_type), f"no route for task type {task_type!r}"
+        if self._breakers.admit(task_type):
+            return None
+        return self._breakers.delay_ns(task_type), f"no handler for task type {task_type!r}"
+
+    def parked(self, task_type: str, parked: Parked) -> bool:
+        """Remember what waits for a handler; False when one has answered meanwhile."""
+        return self._breakers.parked(task_type, parked)
+
+    async def call(self, record: TaskRecord) -> Completed | Failed | Terminated | NoResponders:
+        """Have a task handled that was saved `active`; returns what became of it."""
+        route = self._parts.router.route(record.type)
+        assert route is not None
+        meter = self._parts.meter
+        labels = {"queue": record.queue, "type": record.type}
+        began = self._parts.clock.monotonic()
+        self._under_way += 1
+        meter.set(m.BUSY, self._under_way)
+        try:
+            invocation = f"{self._parts.owner}.{next(self._invocations)}"
+            outcome = await self._parts.dispatch.call(record, route, invocation, self._max_run_time_ns)
+        except Nobody as nobody:
+            meter.inc(m.NO_RESPONDERS, **labels)
+            return NoResponders(nobody.subject, self._breakers.missed(record.type))
+        finally:
+            self._under_way -= 1
+            meter.set(m.BUSY, self._under_way)
+        meter.observe(m.HANDLER_RUNTIME, self._parts.clock.monotonic() - began, **labels)
+        if not isinstance(outcome, Completed):
+            meter.inc(m.HANDLER_ERRORS, **labels)
+            _log.info(
+                "a handler %s: %s",
+                "terminated a task" if isinstance(outcome, Terminated) else "failed",
+                outcome.error,
+                extra={"task_id": record.id, "task_type": record.type, "queue": record.queue, "tries": record.tries},
+            )
+        released = self._breakers.answered(record.type)
+        if released:
+            self._spawn(self._release(record.type, released))
+        return outcome
+
+    async def _release(self, task_type: str, released: list[Parked]) -> None:
+        _log.info("a handler of %s is there again, releasing %d tasks", task_type, len(released))
+        waiting = self._parts.storage.waiting
+        for start in range(0, len(released), _WAKES_AT_ONCE):
+            part = released[start : start + _WAKES_AT_ONCE]
+            await asyncio.gather(*(quietly(waiting.wake(parked)) for parked in part))

@@ -1,0 +1,41 @@
+"""What the work on one queue is made of."""
+
+from collections.abc import Callable
+
+import msgspec
+
+from aj_bridge.core.retry import RetryPolicy
+from aj_bridge.engine.clock import Clock
+from aj_bridge.engine.dispatch import Dispatch
+from aj_bridge.engine.meter import Meter
+from aj_bridge.engine.peers import Peers
+from aj_bridge.engine.router import Router
+from aj_bridge.storage.protocols import Storage
+
+__all__ = ["Parts"]
+
+
+class Parts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a processor is made of.
+
+    Attributes:
+        owner: id of the bridge.
+        storage: the queue.
+        dispatch: how a task gets to its handler.
+        peers: the other bridges.
+        router: which route a type takes.
+        policy: the backoff.
+        meter: what is counted.
+        clock: the time.
+        random: gives a number in [0, 1).
+    """
+
+    owner: str
+    storage: Storage
+    dispatch: Dispatch
+    peers: Peers
+    router: Router
+    policy: RetryPolicy
+    meter: Meter
+    clock: Clock
+    random: Callable[[], float]
