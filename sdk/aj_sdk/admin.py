@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from aj_sdk import streams
+from aj_sdk.dead import DeadLetters
 from aj_sdk.enqueue import loaded, retry
 from aj_sdk.errors import (
     ConflictError,
@@ -76,11 +77,15 @@ class Admin:
     Args:
         jetstream: the API of the account.
         store: tasks and items in it.
+
+    Attributes:
+        dead: the dead letters.
     """
 
     def __init__(self, jetstream: JetStream, store: Store) -> None:
         self._js = jetstream
         self._store = store
+        self.dead = DeadLetters(jetstream, store)
 
     # The task store and our own streams.
 

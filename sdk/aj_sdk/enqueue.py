@@ -115,14 +115,7 @@ async def retry(store: Store, task_id: str) -> TaskRecord:
 
 
 async def _start_over(store: Store, stored: Stored, record: TaskRecord) -> tuple[TaskRecord, int]:
-    fresh = record.replace(
-        state=TaskState.BLOCKED if record.dependencies else TaskState.NEW,
-        tries=0,
-        tried_ns=None,
-        last_err="",
-        result=None,
-        dependency_results={},
-    )
+    fresh = record.fresh()
     sequence = await store.save_surely(fresh, expected=stored.sequence)
     await publish_state(store, fresh)
     return fresh, sequence

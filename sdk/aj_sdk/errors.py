@@ -8,11 +8,13 @@ AsyncJobsError
 |   +-- TaskTooLargeError
 |   +-- TaskStateError         not possible in the state the task is in
 |   +-- TaskExistsError        another task has this id
+|   +-- NotReplayableError     a dead letter that no task can be made of
 |   +-- DuplicateHandlerError
 +-- DecodeError                the peer or the stored data is bad
 +-- SignatureError
 +-- StoreError                 the store or the network failed
 |   +-- TaskNotFoundError
+|   +-- DeadLetterNotFoundError
 |   +-- QueueNotFoundError
 |   +-- QueueExistsError
 |   +-- QueueFullError
@@ -31,6 +33,7 @@ from dataclasses import dataclass
 __all__ = [
     "AsyncJobsError",
     "ConflictError",
+    "DeadLetterNotFoundError",
     "DecodeError",
     "DuplicateHandlerError",
     "HandlerSignal",
@@ -39,6 +42,7 @@ __all__ = [
     "MessageTooLargeError",
     "NoRespondersError",
     "NotConnectedError",
+    "NotReplayableError",
     "OutcomeUnknownError",
     "PayloadError",
     "QueueExistsError",
@@ -139,6 +143,17 @@ class TaskExistsError(UsageError):
 
 
 @dataclass(eq=False)
+class NotReplayableError(UsageError):
+    """A dead letter that no task can be made of."""
+
+    task_id: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"the dead letter of {f'task {self.task_id}' if self.task_id else 'an unknown task'}: {self.reason}"
+
+
+@dataclass(eq=False)
 class DuplicateHandlerError(UsageError):
     """A second handler for the same task type."""
 
@@ -189,6 +204,16 @@ class TaskNotFoundError(StoreError):
 
     def __str__(self) -> str:
         return f"task {self.task_id} not found"
+
+
+@dataclass(eq=False)
+class DeadLetterNotFoundError(StoreError):
+    """A task has no dead letter."""
+
+    task_id: str
+
+    def __str__(self) -> str:
+        return f"task {self.task_id} has no dead letter"
 
 
 @dataclass(eq=False)

@@ -20,7 +20,7 @@ from aj_sdk.wire.names import (
     queue_stream,
 )
 from aj_sdk.wire.queue import QueueSettings, ack_wait_ns
-from aj_sdk.wire.times import NS_PER_S
+from aj_sdk.wire.times import NS_PER_S, format_duration, parse_duration
 
 __all__ = [
     "DEAD_LETTERS_KEPT_NS",
@@ -28,13 +28,16 @@ __all__ = [
     "changed_stream",
     "consumer_config",
     "dead_config",
+    "dead_retention",
     "delayed_config",
     "has_source",
+    "max_age_ns",
     "queue_config",
     "restored_consumer",
     "server_version",
     "task_store_config",
     "with_age",
+    "with_dead_retention",
     "with_source",
 ]
 
@@ -45,6 +48,7 @@ DEAD_LETTERS_KEPT_NS: Final = 30 * 86_400 * NS_PER_S
 
 _DUPLICATE_WINDOW_NS: Final = 120 * NS_PER_S
 _NO_LIMIT: Final = -1
+_KEEP: Final = "aj.keep."
 _SERVERS_OWN: Final = "_nats."
 """Prefix of the metadata that the server adds to what it tells."""
 
@@ -92,6 +96,41 @@ def dead_config(*, memory: bool = False, replicas: int = 1) -> Config:
         "allow_direct": True,
         **_common(memory=memory, replicas=replicas, max_age_ns=DEAD_LETTERS_KEPT_NS),
     }
+
+
+def dead_retention(config: Mapping[str, Any]) -> dict[str, int]:
+    """Return how long dead letters are kept by reason, in nanoseconds, 0 = for ever; what is not said is left out.
+
+    A value that can't be read counts as not said.
+    """
+    metadata: Mapping[str, str] = config.get("metadata") or {}
+    kept = {}
+    for name, text in metadata.items():
+        if name.startswith(_KEEP):
+            try:
+                kept[name.removeprefix(_KEEP)] = parse_duration(text)
+            except ValueError:
+                continue
+    return kept
+
+
+def with_dead_retention(config: Mapping[str, Any], kept_ns: Mapping[str, int]) -> Config:
+    """Return the stream of dead letters with another retention by reason (nanoseconds, 0 = for ever).
+
+    The stream's own limit is the longest one; letters that are kept for less, or for ever, carry their own time.
+    """
+    theirs: Mapping[str, str] = config.get("metadata") or {}
+    metadata = {name: value for name, value in theirs.items() if not name.startswith(_SERVERS_OWN)}
+    metadata |= {_KEEP + reason: format_duration(span_ns) for reason, span_ns in kept_ns.items()}
+    changed = with_age(config, max(kept_ns.values(), default=0))
+    # What is equal for all needs no time for each, which servers before 2.11 do not have.
+    several = len(set(kept_ns.values())) > 1
+    return {**changed, "metadata": metadata, **({"allow_msg_ttl": True} if several else {})}
+
+
+def max_age_ns(config: Mapping[str, Any]) -> int:
+    """Return how long a stream keeps a message, 0 = for ever."""
+    return int(config.get("max_age") or 0)
 
 
 def queue_config(settings: QueueSettings, *, parks: bool) -> Config:

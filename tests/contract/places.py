@@ -17,16 +17,17 @@ from aj_bridge.core.claim import Claim
 from aj_bridge.faces.embedded import EmbeddedServer
 from aj_bridge.storage.jetstream import open_storage
 from aj_bridge.storage.memory import MemoryStorage, MemoryWorld
-from aj_bridge.storage.protocols import DeadLetter, Parked, Storage
+from aj_bridge.storage.protocols import Parked, Storage
 from aj_sdk import streams
 from aj_sdk.admin import Admin
 from aj_sdk.jetstream import JetStream
 from aj_sdk.store import Store
 from aj_sdk.transport import NatsTransport, settle
+from aj_sdk.wire.dead import DeadLetter
 from aj_sdk.wire.event import TaskStateEvent
 from aj_sdk.wire.names import DEAD_STREAM, dead_subject, item_subject, queue_stream, task_subject
 from aj_sdk.wire.queue import QueueSettings
-from aj_sdk.wire.times import NS_PER_S, parse_time
+from aj_sdk.wire.times import NS_PER_S
 
 __all__ = ["LEASE_S", "PLENTY_S", "Hand", "JetStreamPlace", "Place", "contract"]
 
@@ -147,17 +148,7 @@ class JetStreamPlace:
         message = await self.jetstream.last(DEAD_STREAM, dead_subject(reason, self.queue, task_id))
         if message is None:
             return None
-        headers = message.headers
-        return DeadLetter(
-            reason=headers["AJ-Dead-Reason"],
-            detail=headers["AJ-Dead-Detail"],
-            queue=self.queue,
-            task_id=task_id,
-            task_type=headers["AJ-Task-Type"],
-            tries=int(headers["AJ-Task-Tries"]),
-            body=message.data,
-            at_ns=parse_time(headers["AJ-Dead-At"]),
-        )
+        return DeadLetter.read(message.subject, message.data, message.headers)
 
 
 Test = Callable[[Any], Coroutine[Any, Any, None]]

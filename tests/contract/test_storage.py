@@ -5,8 +5,8 @@ import asyncio
 import pytest
 from tests.contract.places import LEASE_S, PLENTY_S, Hand, Place, contract
 
-from aj_bridge.storage.protocols import DeadLetter
 from aj_sdk.errors import ConflictError, TaskTooLargeError
+from aj_sdk.wire.dead import DeadLetter
 from aj_sdk.wire.stamp import ItemRef, Stamp
 from aj_sdk.wire.state import TaskState
 from aj_sdk.wire.task import TaskRecord

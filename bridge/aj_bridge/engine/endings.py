@@ -8,7 +8,7 @@ from aj_bridge.engine import meter as m
 from aj_bridge.engine.held import Held, HeldClaims
 from aj_bridge.engine.parts import Parts
 from aj_bridge.engine.patience import patiently
-from aj_bridge.storage.protocols import DeadLetter
+from aj_sdk.wire.dead import DeadLetter
 from aj_sdk.wire.stored import Stored
 from aj_sdk.wire.task import TaskRecord
 

@@ -9,12 +9,13 @@ from typing import Protocol
 import msgspec
 
 from aj_bridge.core.claim import Claim
+from aj_sdk.wire.dead import DeadLetter
 from aj_sdk.wire.queue import QueueSettings
 from aj_sdk.wire.stamp import Stamp
 from aj_sdk.wire.stored import Stored
 from aj_sdk.wire.task import TaskRecord
 
-__all__ = ["DeadLetter", "Items", "Notices", "Parked", "Pulse", "Records", "Storage", "Waiting"]
+__all__ = ["Items", "Notices", "Parked", "Pulse", "Records", "Storage", "Waiting"]
 
 
 class Records(Protocol):
@@ -136,30 +137,6 @@ class Waiting(Protocol):
         Raises:
             StoreError: the store failed.
         """
-
-
-class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
-    """What could not be processed, and why.
-
-    Attributes:
-        reason: `expired`, `terminated`, `unreachable` or `quarantined`.
-        detail: in words.
-        queue: its queue, empty when unknown.
-        task_id: its task, empty when unknown.
-        task_type: its type, empty when unknown.
-        tries: invocations started.
-        body: the record, or the item where there is no record, as it was.
-        at_ns: when, nanoseconds since the epoch.
-    """
-
-    reason: str
-    detail: str
-    queue: str
-    task_id: str
-    task_type: str
-    tries: int
-    body: bytes
-    at_ns: int
 
 
 class Notices(Protocol):

@@ -59,6 +59,7 @@ __all__ = [
     "cancel_subject",
     "check_name",
     "dead_subject",
+    "dead_subjects",
     "edge_subject",
     "edges_from",
     "edges_to",
@@ -214,6 +215,12 @@ def fired_subjects(queue: str) -> str:
 def dead_subject(reason: str, queue: str, task_id: str) -> str:
     """Subject of a dead letter; `_` stands where a part is unknown or unfit for a subject."""
     return f"CHORIA_AJ.X.{reason}.{queue if is_name(queue) else '_'}.{task_id if is_name(task_id) else '_'}"
+
+
+def dead_subjects(reason: str = "*", queue: str = "", task_id: str = "") -> str:
+    """Subjects of the dead letters of a reason, a queue and a task; what is left out means any."""
+    of_queue = check_name(queue, "queue name") if queue else "*"
+    return f"CHORIA_AJ.X.{reason}.{of_queue}.{check_name(task_id, 'task id') if task_id else '*'}"
 
 
 def task_event_subject(task_id: str) -> str:

@@ -275,6 +275,20 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
         """Write the record as MessagePack."""
         return encode_msgpack(self.to_map(raw=True))
 
+    def fresh(self) -> "TaskRecord":
+        """Return the task as it was when it was enqueued: nothing tried, nothing found out.
+
+        All that a signature covers stays.
+        """
+        return self.replace(
+            state=TaskState.BLOCKED if self.dependencies else TaskState.NEW,
+            tries=0,
+            tried_ns=None,
+            last_err="",
+            result=None,
+            dependency_results={},
+        )
+
     def replace(self, **changes: Any) -> "TaskRecord":
         """Return a copy with some fields changed."""
         return msgspec.structs.replace(self, **changes)

@@ -8,8 +8,9 @@ from aj_bridge.core.claim import Claim
 from aj_bridge.storage.memory.link import STANDSTILL_S, Link
 from aj_bridge.storage.memory.queue import Item, WorkQueue
 from aj_bridge.storage.memory.world import MemoryWorld
-from aj_bridge.storage.protocols import DeadLetter, Parked
+from aj_bridge.storage.protocols import Parked
 from aj_sdk.ids import new_id
+from aj_sdk.wire.dead import DeadLetter
 from aj_sdk.wire.event import TaskStateEvent
 from aj_sdk.wire.stamp import ItemRef, Stamp
 from aj_sdk.wire.stored import Stored

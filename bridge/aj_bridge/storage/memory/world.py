@@ -8,8 +8,8 @@ from typing import Final
 import msgspec
 
 from aj_bridge.storage.memory.queue import WorkQueue
-from aj_bridge.storage.protocols import DeadLetter
 from aj_sdk.errors import ConflictError, QueueNotFoundError, TaskTooLargeError
+from aj_sdk.wire.dead import DeadLetter
 from aj_sdk.wire.event import TaskStateEvent
 from aj_sdk.wire.names import task_subject
 from aj_sdk.wire.queue import QueueSettings
