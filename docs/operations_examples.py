@@ -8,9 +8,9 @@ from aj_bridge.core.retry import POLICIES
 from aj_bridge.core.settle import too_large
 from aj_bridge.engine import breakers, meter
 from aj_bridge.faces import config, metrics, options
-from aj_bridge.storage.jetstream import notices
 from aj_schemas import vectors
 from aj_sdk import client, context, runner
+from aj_sdk.dead import HEADER_ROOM
 from aj_sdk.errors import AsyncJobsError, QueueFullError, TaskTooLargeError
 from aj_sdk.queue import Queue
 from aj_sdk.responder import close_call
@@ -129,7 +129,7 @@ def _limits() -> str:
         ),
         (
             "a dead letter",
-            f"`max_payload` less {notices._HEADER_ROOM // KIB} KiB",  # noqa: SLF001
+            f"`max_payload` less {HEADER_ROOM // KIB} KiB",
             "cut; the header `AJ-Dead-Truncated` gives the whole size",
         ),
         ("dead letters", f"{DEAD_LETTERS_KEPT_NS // NS_PER_S // 86_400} days", "older ones go"),

@@ -14,14 +14,16 @@ from typing import Any, Final, cast
 from aj_bridge.core.decision import Park
 from aj_bridge.core.retry import POLICIES
 from aj_bridge.core.settle import settle
-from aj_bridge.storage.jetstream.notices import JetStreamNotices
-from aj_bridge.storage.protocols import DeadLetter
 from aj_schemas import load, vectors
+from aj_sdk.dead import DeadLetters
 from aj_sdk.enqueue import enqueue
 from aj_sdk.jetstream import JetStream
 from aj_sdk.store import Store
+from aj_sdk.streams import dead_config
 from aj_sdk.wire import names
 from aj_sdk.wire.call import call_headers, handler_deadline_ns, read_reply
+from aj_sdk.wire.dead import DeadLetter
+from aj_sdk.wire.names import DEAD_STREAM
 from aj_sdk.wire.queue import QueueSettings
 from aj_sdk.wire.stamp import ItemRef, Stamp
 from aj_sdk.wire.state import TaskState
@@ -264,6 +266,9 @@ class _Recorder:
         self.stored.append((subject, data, headers or {}))
         return len(self.stored)
 
+    async def stream_info(self, stream: str) -> dict[str, Any]:
+        return {"config": dead_config()} if stream == DEAD_STREAM else {"config": {}}
+
     async def _forget(self, *_: Any) -> None:
         pass
 
@@ -310,5 +315,5 @@ def _dead_letter() -> str:
         body=task.to_wire(),
         at_ns=(task.tried_ns or 0) + NS_PER_S,
     )
-    asyncio.run(JetStreamNotices(recorder.api).bury(letter))
+    asyncio.run(DeadLetters(recorder.api, Store(recorder.api)).bury(letter))
     return recorder.shown()

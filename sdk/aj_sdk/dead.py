@@ -23,7 +23,7 @@ from aj_sdk.errors import (
     RefusedError,
     StoreError,
 )
-from aj_sdk.jetstream import MESSAGE_NOT_FOUND, STREAM_NOT_FOUND, JetStream, StoredMessage
+from aj_sdk.jetstream import STREAM_NOT_FOUND, JetStream, StoredMessage
 from aj_sdk.queue import Span, span_ns
 from aj_sdk.store import Store
 from aj_sdk.wire.dead import DeadLetter, DeadReason
@@ -31,11 +31,11 @@ from aj_sdk.wire.names import DEAD_STREAM, dead_subject, dead_subjects
 from aj_sdk.wire.task import TaskRecord
 from aj_sdk.wire.times import NS_PER_S
 
-__all__ = ["Burial", "DeadFilter", "DeadGroup", "DeadLetters", "FoundLetter", "group_letters"]
+__all__ = ["HEADER_ROOM", "Burial", "DeadFilter", "DeadGroup", "DeadLetters", "FoundLetter", "group_letters"]
 
 _log: Final = logging.getLogger(__name__)
 
-_HEADER_ROOM: Final = 16 * 1024
+HEADER_ROOM: Final = 16 * 1024
 _LOOK_AGAIN_S: Final = 30.0
 _MIN_KEPT_NS: Final = NS_PER_S
 _TTLS_LEVEL: Final = 1
@@ -156,7 +156,7 @@ class DeadLetters:
             RefusedError: the stream said no, or there is none.
             StoreError: the store failed.
         """
-        letter = letter.cut(self._js.transport.max_payload - _HEADER_ROOM)
+        letter = letter.cut(self._js.transport.max_payload - HEADER_ROOM)
         headers = letter.headers()
         ttl = (await self._kept()).ttl(letter.reason)
         if ttl is not None:
@@ -296,8 +296,12 @@ class DeadLetters:
         for found in letters:
             try:
                 await self._js.delete_message(DEAD_STREAM, found.sequence)
-            except RefusedError as err:
-                if err.code not in (MESSAGE_NOT_FOUND, _NO_SUCH_SEQUENCE):
+            except RefusedError:
+                # What servers say of a message that is gone differs; where it stands, the refusal is one.
+                letter = found.letter
+                subject = dead_subject(letter.reason, letter.queue, letter.task_id)
+                standing = await self._js.last(DEAD_STREAM, subject)
+                if standing is not None and standing.sequence == found.sequence:
                     raise
             else:
                 removed += 1
@@ -325,10 +329,6 @@ class DeadLetters:
             raise RefusedError(f"stream {DEAD_STREAM}", STREAM_NOT_FOUND, "not found; a bridge makes it when it starts")
         config: streams.Config = info["config"]
         return config
-
-
-_NO_SUCH_SEQUENCE: Final = 10043
-"""What a server says of a message to be deleted that is gone (`JSSequenceNotFoundErrF`)."""
 
 
 def group_letters(letters: Iterable[DeadLetter]) -> list[DeadGroup]:
