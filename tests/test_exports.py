@@ -12,6 +12,10 @@ import pytest
 import aj_sdk
 
 PROMISE = {
+    # signatures
+    "SignatureError",
+    "Signer",
+    "Verifier",
     # writing handlers
     "RetryLater",
     "Services",

@@ -15,6 +15,7 @@ from aj_sdk.errors import (
     QueueNotFoundError,
     RefusedError,
     RetryLater,
+    SignatureError,
     StoreError,
     TaskExistsError,
     TaskFailedError,
@@ -29,6 +30,7 @@ from aj_sdk.queue import Queue
 from aj_sdk.runner import Runner, run
 from aj_sdk.services import DEFAULT_SERVICES, Services
 from aj_sdk.version import __version__
+from aj_sdk.wire.signing import Signer, Verifier
 from aj_sdk.wire.state import TaskState
 from aj_sdk.wire.task import TaskRecord
 
@@ -50,6 +52,8 @@ __all__ = [
     "RetryLater",
     "Runner",
     "Services",
+    "SignatureError",
+    "Signer",
     "StoreError",
     "Task",
     "TaskExistsError",
@@ -62,6 +66,7 @@ __all__ = [
     "TaskTooLargeError",
     "Terminate",
     "UsageError",
+    "Verifier",
     "__version__",
     "run",
     "service",

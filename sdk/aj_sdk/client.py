@@ -39,6 +39,7 @@ from aj_sdk.transport import Message, NatsTransport
 from aj_sdk.wire.event import Event, TaskStateEvent, parse_event
 from aj_sdk.wire.names import DEFAULT_QUEUE, EVENTS, check_name, queue_stream, task_event_subject
 from aj_sdk.wire.queue import default_queue
+from aj_sdk.wire.signing import Signer, Verifier
 from aj_sdk.wire.state import TaskState
 from aj_sdk.wire.task import DEFAULT_MAX_TRIES, TaskRecord, TaskResult
 from aj_sdk.wire.times import from_datetime, to_timedelta_ns
@@ -85,11 +86,21 @@ class Client:
         connection: an open nats-py connection of the program's; it is used, never closed.
         jetstream_prefix: subject prefix of the JetStream API, for a domain or an imported account.
         timeout: seconds to wait for each answer of the server.
+        signer: signs each task that is enqueued.
+        verifier: refuses to load tasks without a valid signature.
     """
 
     def __init__(
-        self, connection: Connection | None = None, *, jetstream_prefix: str = "$JS.API", timeout: float = 5.0
+        self,
+        connection: Connection | None = None,
+        *,
+        jetstream_prefix: str = "$JS.API",
+        timeout: float = 5.0,
+        signer: Signer | None = None,
+        verifier: Verifier | None = None,
     ) -> None:
+        self._signer = signer
+        self._verifier = verifier
         self._connection = connection
         self._options: ConnectOptions | None = None
         self._prefix = jetstream_prefix
@@ -109,6 +120,8 @@ class Client:
         options: ConnectOptions | None = None,
         name: str = "asyncjobs",
         timeout: float = 5.0,
+        signer: Signer | None = None,
+        verifier: Verifier | None = None,
     ) -> Self:
         """Make a client with a connection of its own, opened and closed by `async with`.
 
@@ -121,6 +134,8 @@ class Client:
             options: everything about the connection; then neither of the others.
             name: name of the connection, shown by the server's monitoring.
             timeout: seconds to wait for each answer of the server.
+            signer: signs each task that is enqueued.
+            verifier: refuses to load tasks without a valid signature.
 
         Raises:
             InvalidConfigError: a URL or a context is wrong.
@@ -131,7 +146,7 @@ class Client:
         if options is None:
             flags = ConnectionFlags(server=server or "", context=context or "")
             options = resolve_connection(flags, os.environ, name=name)
-        client = cls(jetstream_prefix=options.js_prefix, timeout=timeout)
+        client = cls(jetstream_prefix=options.js_prefix, timeout=timeout, signer=signer, verifier=verifier)
         client._options = options
         return client
 
@@ -284,13 +299,16 @@ class Client:
         return [done[number] for number in range(len(done))]
 
     async def _enqueue(self, spec: TaskSpec, queue: str) -> TaskRecord:
-        record = _new_record(spec, spec.queue or queue, time.time_ns())
+        record = self._signed(_new_record(spec, spec.queue or queue, time.time_ns()))
         await self._need_queue(record.queue)
         try:
             return await enqueue(self.store, record)
         except QueueNotFoundError:
             self._queues.discard(record.queue)
             raise
+
+    def _signed(self, record: TaskRecord) -> TaskRecord:
+        return record if self._signer is None else self._signer.sign(record)
 
     async def _need_queue(self, name: str) -> None:
         if name in self._queues:
@@ -314,10 +332,13 @@ class Client:
             InvalidNameError: not a task id.
             TaskNotFoundError: there is no such task.
             DecodeError: its record can't be read.
+            SignatureError: its signature is missing or wrong, where the client verifies.
             StoreError: the store failed.
         """
-        stored = await loaded(self.store, task_id)
-        return stored.readable()
+        record = (await loaded(self.store, task_id)).readable()
+        if self._verifier is not None:
+            self._verifier.verify(record)
+        return record
 
     @overload
     async def result(self, task_id: str, *, timeout: float | None = None, as_type: None = None) -> Any: ...  # noqa: ASYNC109

@@ -462,6 +462,33 @@ async def test_what_we_signed_verifies_in_go_and_is_run_there(go: Go) -> None:
     assert "signature" in "".join(refused.err)
 
 
+async def test_our_bridge_runs_what_go_signed_and_refuses_the_rest_at_once(go: Go) -> None:
+    world = go.world
+    await world.ready(
+        world.crew.bridge("Q", "--verify", Signer(OTHER_SEED).public_key_hex, "--verify-seed", SEED),
+        world.crew.handlers("work"),
+    )
+    deadline = ("--type", "work", "--deadline", "1h")
+    signed = [await go.enqueue(*deadline, "--sign", seed) for seed in (SEED, OTHER_SEED)]
+    for task_id in signed:
+        assert (await world.ended(task_id)).state is TaskState.COMPLETE
+        await go.load(task_id, "--verify", Signer(SEED if task_id == signed[0] else OTHER_SEED).public_key_hex)
+    plain = await world.ended(await go.enqueue(*deadline))
+    forged = stolen(await world.client.load(signed[0]), id="forged", state=TaskState.NEW, tries=0, result=None)
+    await enqueue(world.client.store, forged)
+    refused = await world.ended("forged")
+    for task, why in ((plain, "task is not signed"), (refused, "invalid task signature")):
+        assert (task.state, task.tries, task.last_err) == (TaskState.TERMINATED, 0, why)
+        [dead] = await world.client.admin.dead.find(task.id)
+        assert dead.letter.detail == why
+    assert world.calls(plain.id, "forged") == []
+
+
+def stolen(task: TaskRecord, **changes: Any) -> TaskRecord:
+    """Give another task the signature of this one, as a thief would."""
+    return task.replace(**changes)
+
+
 # What Go's own tools make of our data.
 
 

@@ -18,6 +18,7 @@ class Look(StrEnum):
     SCHEDULE = "schedule"
     OWNER = "owner"
     PARENTS = "parents"
+    SIGNATURE = "signature"
 
 
 class Ack(msgspec.Struct, frozen=True):

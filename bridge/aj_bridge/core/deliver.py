@@ -51,6 +51,8 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
         standing: whether the task's schedule still stands; None when not looked up.
         holder: what the owner said; None when not asked.
         parents: the parents' records; None when not looked up.
+        verifies: whether tasks must be signed.
+        signature: what is wrong with the signature, empty for nothing; None when not looked up.
         closed_for_ns: how long a task of this type is to wait because nobody answers; None when calls are made.
         nobody: why, for `last_err`.
     """
@@ -64,6 +66,8 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     standing: bool | None = None
     holder: Holder | None = None
     parents: Mapping[str, TaskRecord | None] | None = None
+    verifies: bool = False
+    signature: str | None = None
     closed_for_ns: int | None = None
     nobody: str = ""
 
@@ -189,6 +193,17 @@ def _tries_used_up(known: Known, _stored: Stored, record: TaskRecord) -> Step:
     )
 
 
+def _signature(known: Known, _stored: Stored, record: TaskRecord) -> Step:
+    """Its signature is wanted, and missing or wrong: `terminated`."""
+    if not known.verifies:
+        return None
+    if known.signature is None:
+        return Look.SIGNATURE
+    if not known.signature:
+        return None
+    return Finish(record.replace(state=TaskState.TERMINATED, last_err=known.signature), Event.SIGNATURE_REFUSED)
+
+
 def _parents(known: Known, _stored: Stored, record: TaskRecord) -> Step:
     """It has parents and never ran: run when all completed, `unreachable` when one failed, else park."""
     if not _waits_for_parents(record):
@@ -246,6 +261,7 @@ RULES: Final[tuple[Rule, ...]] = (
     _other_item,
     _past_deadline,
     _tries_used_up,
+    _signature,
     _parents,
     _nobody_answers,
     _run,

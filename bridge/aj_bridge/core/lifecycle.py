@@ -32,6 +32,7 @@ class Event(StrEnum):
     NO_HANDLER = "no handler"
     PARENT_FAILED = "a parent failed"
     TOO_LARGE = "too large to save"
+    SIGNATURE_REFUSED = "signature refused"
     RETRIED = "retried on request"
 
 
@@ -79,6 +80,7 @@ def _edges() -> tuple[Edge, ...]:
             Edge(unfinished, Event.PAST_DEADLINE, S.EXPIRED, Hand.BRIDGE),
             Edge(unfinished, Event.TRIES_USED_UP, S.EXPIRED, Hand.BRIDGE),
             Edge(unfinished, Event.TOO_LARGE, S.TERMINATED, Hand.BRIDGE),
+            Edge(unfinished, Event.SIGNATURE_REFUSED, S.TERMINATED, Hand.BRIDGE),
         ]
     for final in (S.COMPLETE, S.EXPIRED, S.TERMINATED, S.UNREACHABLE, S.QUEUE_ERROR):
         edges += [

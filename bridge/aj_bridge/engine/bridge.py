@@ -23,6 +23,7 @@ from aj_bridge.storage.jetstream import open_storage
 from aj_sdk.ids import new_id
 from aj_sdk.jetstream import JetStream
 from aj_sdk.wire.queue import QueueSettings
+from aj_sdk.wire.signing import Verifier
 
 __all__ = ["Bridge", "BridgeOptions"]
 
@@ -37,6 +38,7 @@ class BridgeOptions(msgspec.Struct, frozen=True, kw_only=True):
         policy: the backoff.
         adopt: let items of a queue that the Go project made wait outside it.
         grace_s: seconds that tasks in hand may take when the bridge stops.
+        verifier: what looks at the signatures of tasks; None where they are not looked at.
     """
 
     queue: str
@@ -45,6 +47,7 @@ class BridgeOptions(msgspec.Struct, frozen=True, kw_only=True):
     policy: RetryPolicy = POLICIES["default"]
     adopt: bool = True
     grace_s: float = 30.0
+    verifier: Verifier | None = None
 
 
 class Bridge:
@@ -111,6 +114,7 @@ class Bridge:
                 meter=meter,
                 clock=clock,
                 random=random.random,
+                verifier=options.verifier,
             )
             async with peers.answering():
                 yield Processor(parts, held, options.concurrency), storage.items.settings, storage.waiting.schedules

@@ -11,6 +11,7 @@ from aj_bridge.engine.meter import Meter
 from aj_bridge.engine.peers import Peers
 from aj_bridge.engine.router import Router
 from aj_bridge.storage.protocols import Storage
+from aj_sdk.wire.signing import Verifier
 
 __all__ = ["Parts"]
 
@@ -28,6 +29,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
         meter: what is counted.
         clock: the time.
         random: gives a number in [0, 1).
+        verifier: what looks at the signatures of tasks; None where they are not looked at.
     """
 
     owner: str
@@ -39,3 +41,4 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     meter: Meter
     clock: Clock
     random: Callable[[], float]
+    verifier: Verifier | None = None

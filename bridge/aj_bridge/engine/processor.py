@@ -22,7 +22,7 @@ from aj_bridge.engine.parts import Parts
 from aj_bridge.engine.patience import LeaseOver, Lost, patiently, quietly
 from aj_bridge.engine.peers import ASK_TIMEOUT_S
 from aj_bridge.engine.saves import Saves
-from aj_sdk.errors import StoreError, TaskTooLargeError
+from aj_sdk.errors import SignatureError, StoreError, TaskTooLargeError
 from aj_sdk.wire.names import is_name
 from aj_sdk.wire.stored import Stored
 from aj_sdk.wire.task import TaskRecord
@@ -193,6 +193,7 @@ class Processor:
             ack_wait_ns=self._storage.items.ack_wait_ns,
             now_ns=self._parts.clock.now_ns(),
             schedules=self._storage.waiting.schedules,
+            verifies=self._parts.verifier is not None,
         )
         while True:
             self._saves.check_lease(held)
@@ -216,6 +217,8 @@ class Processor:
         if look is Look.SCHEDULE:
             standing = await self._storage.waiting.standing(held.claim.queue, held.claim.task_id)
             return msgspec.structs.replace(known, standing=standing, **now)
+        if look is Look.SIGNATURE:
+            return msgspec.structs.replace(known, signature=self._signature_fault(stored.record))
         if look is Look.OWNER:
             assert stored.stamp is not None
             holder = await self._parts.peers.ask(stored.stamp.owner, stored.task_id, stored.stamp.item)
@@ -232,6 +235,14 @@ class Processor:
             for parent_id in stored.record.dependencies
         }
         return msgspec.structs.replace(known, parents=by_id, **now)
+
+    def _signature_fault(self, record: TaskRecord) -> str:
+        assert self._parts.verifier is not None
+        try:
+            self._parts.verifier.verify(record)
+        except SignatureError as err:
+            return err.reason
+        return ""
 
     async def _carry_out(self, held: Held, stored: Stored | None, decision: Decision) -> None:
         if isinstance(decision, Quarantine):

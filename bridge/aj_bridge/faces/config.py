@@ -8,12 +8,26 @@ from typing import Any, Final, TypeVar
 import click
 
 from aj_bridge.core.retry import POLICIES
-from aj_bridge.faces.kinds import HOST_PORT, SERVERS, TRUTH, Address, choice, duration, name, number, path, text
+from aj_bridge.faces.kinds import (
+    HOST_PORT,
+    SERVERS,
+    TRUTH,
+    Address,
+    choice,
+    duration,
+    key,
+    name,
+    number,
+    path,
+    seed,
+    text,
+)
 from aj_bridge.faces.logs import FORMATS, LEVELS
 from aj_bridge.faces.options import ConfigFile, Values, add_options, merge, option, options_of, read_config_file
 from aj_sdk.connect import ConnectionFlags
 from aj_sdk.errors import InvalidConfigError
 from aj_sdk.wire.names import DEFAULT_QUEUE
+from aj_sdk.wire.signing import Signer, Verifier
 from aj_sdk.wire.times import NS_PER_MS, NS_PER_S
 
 __all__ = ["OPTIONS", "BridgeConfig", "bridge_options", "build_config", "load_config"]
@@ -105,6 +119,24 @@ class BridgeConfig:
         default=False,
         off="--adopt",
     )
+    verify: tuple[str, ...] = option(
+        key(),
+        "Take only tasks that this ed25519 key has signed: hex, or a file with it",
+        default=(),
+        many=True,
+        aliases={"AJ_VERIFICATION_KEY": _same},
+        never_empty=True,
+    )
+    verify_seed: str | None = option(
+        seed(),
+        "Take only tasks that this seed's key has signed, where the seed is at hand and the key is not",
+        default=None,
+        secret=True,
+        never_empty=True,
+    )
+    verify_optional: bool = option(
+        TRUTH, "Take tasks without a signature too; one that is there must be right", default=False
+    )
     drain_timeout_ns: int = option(
         duration(),
         "Time that tasks in hand have to end when the bridge is told to stop",
@@ -149,6 +181,16 @@ class BridgeConfig:
         aliases={"AJ_DEBUG": _debug_level, "AJC_DEBUG": _debug_level},
     )
     log_format: str = option(choice(FORMATS), "How the log is written", default="text")
+
+    @property
+    def verifier(self) -> Verifier | None:
+        """What looks at the signatures of tasks; None where no key is given.
+
+        Raises:
+            UsageError: the extra `sign` is not installed.
+        """
+        keys = [*self.verify, *([Signer(self.verify_seed).public_key_hex] if self.verify_seed else [])]
+        return Verifier(*keys, optional=self.verify_optional) if keys else None
 
     @property
     def connection(self) -> ConnectionFlags:
@@ -228,6 +270,8 @@ def _fitting(found: Values) -> None:
         )
     if values["embedded"] and values["replicas"] > 1:
         found.faults.append(f"{sources['replicas'].text}: the embedded server is alone and keeps 1 copy")
+    if values["verify_optional"] and not values["verify"] and not values["verify_seed"]:
+        found.faults.append(f"{sources['verify_optional'].text}: needs a key to verify with; add --verify")
     if not values["create"] and values["queue"] != DEFAULT_QUEUE:
         found.faults.extend(
             f"{sources[field].text}: is for a new queue; add --create"

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from aj_sdk.keys import load_key, load_seed
 from aj_sdk.servers import split_servers
 from aj_sdk.wire.names import check_name
 from aj_sdk.wire.times import format_duration, parse_duration
@@ -21,9 +22,11 @@ __all__ = [
     "Kind",
     "choice",
     "duration",
+    "key",
     "name",
     "number",
     "path",
+    "seed",
     "text",
 ]
 
@@ -93,6 +96,16 @@ def duration(least_ns: int = 0) -> Kind:
 def path(metavar: str) -> Kind:
     """A path of a file or folder; `~` is this user's home. Whether it is there is the business of who uses it."""
     return Kind(metavar, _path)
+
+
+def key() -> Kind:
+    """A public key that verifies tasks, in hex or in a file; the value is hex."""
+    return Kind("KEY", load_key)
+
+
+def seed() -> Kind:
+    """A seed that signs tasks, in hex or in a file; the value is hex."""
+    return Kind("SEED", load_seed)
 
 
 def _one_of(words: Sequence[str], given: str) -> str:

@@ -52,6 +52,7 @@ class Option:
         off: the flag that sets a truth value to false.
         global_flag: the flag belongs to the whole command line, not to one command.
         secret: values may hold a password, and are not shown.
+        never_empty: an empty variable is a fault, where to count it as absent would turn a safeguard off.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Option:
     off: str
     global_flag: bool
     secret: bool
+    never_empty: bool
 
     @property
     def env(self) -> str:
@@ -136,6 +138,7 @@ def option(
     off: str = "",
     global_flag: bool = False,
     secret: bool = False,
+    never_empty: bool = False,
 ) -> Any:
     """Declare an option as a field of a dataclass; the arguments are those of `Option`.
 
@@ -151,6 +154,7 @@ def option(
         "off": off,
         "global_flag": global_flag,
         "secret": secret,
+        "never_empty": never_empty,
     }
     return dataclasses.field(default=default, repr=not secret, metadata={"option": row})
 
@@ -173,7 +177,8 @@ def merge(
     Args:
         options: the table.
         file: the configuration file, when there is one.
-        environ: the environment; an empty variable counts as absent.
+        environ: the environment; an empty variable counts as absent, but for options that are
+            never empty.
         flags: what click gave: a text, a truth value or a tuple of texts by option name; None and () for absent.
     """
     found = Values({row.field: row.default for row in options}, {}, [])
@@ -255,9 +260,9 @@ def _given(
     if file is not None and row.name in file.values:
         yield Source(1, file.where(row.name)), file.values[row.name]
     for name in (*reversed(list(row.aliases)), row.env):
-        if environ.get(name):
+        if environ.get(name) or (row.never_empty and name in environ):
             given = row.aliases.get(name, str)(environ[name])
-            if given:
+            if given or row.never_empty:
                 yield Source(2, name), given
     flag = flags.get(row.name)
     if flag is not None and flag != ():

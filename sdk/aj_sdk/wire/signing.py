@@ -68,20 +68,22 @@ class Verifier:
     """Verifies tasks against one or more public keys.
 
     Args:
-        keys_hex: 32-byte public keys in hex; any one of them may have signed.
+        keys_hex: 32-byte public keys in hex; any one of them may have signed, so that keys can be changed.
+        optional: take a task without a signature too; one that is there must be right.
 
     Raises:
         UsageError: there is none, one is not such a key, or the extra `sign` is not installed.
     """
 
-    def __init__(self, *keys_hex: str) -> None:
+    def __init__(self, *keys_hex: str, optional: bool = False) -> None:
+        self.optional = optional
         if not keys_hex:
             raise UsageError("verifying signatures needs at least one public key")
         keys = _ed25519()
         self._keys = [keys.Ed25519PublicKey.from_public_bytes(_key_bytes(key, "public key")) for key in keys_hex]
 
     def verify(self, task: TaskRecord) -> None:
-        """Accept a task with a valid signature.
+        """Accept a task with a valid signature, and one without where signatures are optional.
 
         Raises:
             SignatureError: the signature is missing, malformed or wrong.
@@ -89,6 +91,8 @@ class Verifier:
         from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - an extra
 
         if not task.signature:
+            if self.optional:
+                return
             raise SignatureError(task.id, "task is not signed")
         if len(task.signature) != _SIGNATURE_HEX:
             raise SignatureError(task.id, "invalid task signature")

@@ -58,6 +58,32 @@ RETRY = in_state(TaskState.RETRY, tries=1, last_err="why")
 CHILD = in_state(TaskState.BLOCKED, dependencies=("p",))
 
 
+# Signatures.
+
+
+@pytest.mark.parametrize("record", [RECORD, RETRY, CHILD, ACTIVE])
+def test_where_signatures_are_wanted_each_delivery_is_looked_at(record: TaskRecord) -> None:
+    taken_over = {"holder": Holder.NO} if record is ACTIVE else {}
+    wanted = known(record, OWNER, claim(9, fired=True), verifies=True, **taken_over)
+    assert decide(wanted) is Look.SIGNATURE
+    refused = decide(msgspec.structs.replace(wanted, signature="task is not signed"))
+    assert refused == Finish(
+        record.replace(state=TaskState.TERMINATED, last_err="task is not signed"), Event.SIGNATURE_REFUSED
+    )
+    assert decide(msgspec.structs.replace(wanted, signature="")) == decide(
+        msgspec.structs.replace(wanted, verifies=False)
+    )
+
+
+def test_a_signature_is_no_reason_to_run_what_is_over() -> None:
+    over = known(in_state(TaskState.COMPLETE), verifies=True)
+    assert decide(over) == Aftercare(in_state(TaskState.COMPLETE))
+    late = known(in_state(TaskState.NEW, deadline_ns=NOW - 1), verifies=True)
+    assert decide(late) == Finish(
+        in_state(TaskState.EXPIRED, deadline_ns=NOW - 1, last_err="past deadline"), Event.PAST_DEADLINE
+    )
+
+
 # No record.
 
 
@@ -338,6 +364,7 @@ def test_the_rules_stand_in_the_order_in_which_they_are_written_down() -> None:
         "other_item",
         "past_deadline",
         "tries_used_up",
+        "signature",
         "parents",
         "nobody_answers",
         "run",

@@ -24,6 +24,7 @@ from aj_sdk.wire.call import Completed, Failed, Terminated
 from aj_sdk.wire.event import TaskStateEvent
 from aj_sdk.wire.names import handler_subject
 from aj_sdk.wire.queue import QueueSettings
+from aj_sdk.wire.signing import Verifier
 from aj_sdk.wire.stamp import ItemRef
 from aj_sdk.wire.state import TaskState
 from aj_sdk.wire.stored import Stored
@@ -259,6 +260,7 @@ class BridgeAtWork:
         routes: tuple[str, ...] = (),
         grace_s: float = 10.0,
         random: Callable[[], float] = lambda: 0.0,
+        verifier: Verifier | None = None,
     ) -> None:
         self.name = name
         self.link = Link()
@@ -279,6 +281,7 @@ class BridgeAtWork:
                 meter=self.meter,
                 clock=clock,
                 random=random,
+                verifier=verifier,
             ),
             self.held,
             concurrency,

@@ -14,6 +14,7 @@ from aj_bridge.engine import meter as m
 from aj_bridge.storage.memory import Fault
 from aj_sdk.errors import NotConnectedError, OutcomeUnknownError, RefusedError, StoreError
 from aj_sdk.wire.call import Completed, Failed, Terminated
+from aj_sdk.wire.signing import Signer, Verifier
 from aj_sdk.wire.stamp import ItemRef, Stamp
 from aj_sdk.wire.state import TaskState
 from aj_sdk.wire.task import TaskRecord
@@ -986,3 +987,32 @@ async def test_a_bridge_answers_for_what_it_holds_and_for_nothing_else() -> None
         await here.ended("a")
         await here.quiet()
         assert not bridge.held.holds("a", ItemRef(1, 1))
+
+
+# Signatures.
+
+
+SEED = "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60"
+
+
+@virtual_time
+async def test_only_what_is_signed_is_run_and_the_rest_is_dead_at_once() -> None:
+    here = site()
+    signer = Signer(SEED)
+    good = signer.sign(TaskRecord(id="good", type="t", queue=QUEUE, created_ns=NS_PER_S + 1))
+    refused = {
+        "plain": (good.replace(signature="", id="plain"), "task is not signed"),
+        "moved": (good.replace(id="moved"), "invalid task signature"),
+        "younger": (good.replace(id="younger", created_ns=NS_PER_S), "invalid task signature"),
+    }
+    async with here.bridge(verifier=Verifier(signer.public_key_hex)):
+        for task in (good, *(task for task, _ in refused.values())):
+            here.world.put(task.id, task.to_wire(), expected=0)
+            here.world.publish(QUEUE, task.id)
+        await here.ended("good", *refused)
+        await here.quiet()
+    assert [call.task.id for call in here.handlers.calls] == ["good"]
+    assert here.record("good").state is TaskState.COMPLETE
+    for task_id, (_, why) in refused.items():
+        assert (here.record(task_id).state, here.record(task_id).tries) == (TaskState.TERMINATED, 0)
+        assert here.world.dead["terminated", QUEUE, task_id].detail == why

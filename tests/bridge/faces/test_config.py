@@ -12,7 +12,9 @@ from aj_bridge.faces.config import OPTIONS, BridgeConfig, bridge_options, build_
 from aj_bridge.faces.kinds import Address
 from aj_bridge.faces.options import describe
 from aj_sdk.connect import ConnectionFlags
-from aj_sdk.errors import InvalidConfigError
+from aj_sdk.errors import InvalidConfigError, SignatureError
+from aj_sdk.wire.signing import Signer
+from aj_sdk.wire.task import TaskRecord
 
 S = 1_000_000_000
 
@@ -38,6 +40,9 @@ def test_without_anything_the_defaults_hold() -> None:
         remote=(),
         backoff="default",
         no_adopt=False,
+        verify=(),
+        verify_seed=None,
+        verify_optional=False,
         drain_timeout_ns=30 * S,
         create=False,
         max_run_time_ns=None,
@@ -107,6 +112,7 @@ def test_flags_become_values() -> None:
         ("AJ_DEBUG", "0", "log_level", "info"),
         ("AJ_LOG_LEVEL", "error", "log_level", "error"),
         ("AJ_DRAIN_TIMEOUT", "5s", "drain_timeout_ns", 5 * S),
+        ("AJ_VERIFICATION_KEY", "ab" * 32, "verify", ("ab" * 32,)),
     ],
 )
 def test_the_environment_has_our_names_and_the_go_projects(variable: str, text: str, field: str, value: object) -> None:
@@ -120,7 +126,7 @@ def test_our_own_name_wins_over_the_go_projects() -> None:
 
 def test_no_variable_of_the_go_project_means_something_else_with_us() -> None:
     ours = {row.env for row in OPTIONS} | {name for row in OPTIONS for name in row.aliases}
-    assert not ours & {"AJ_VERIFICATION_KEY", "AJC_TYPE", "AJC_COMMAND", "AJC_SCHEDULER_NAME"}
+    assert not ours & {"AJC_TYPE", "AJC_COMMAND", "AJC_SCHEDULER_NAME"}
     assert len(ours) == sum(1 + len(row.aliases) for row in OPTIONS)
 
 
@@ -212,3 +218,46 @@ def test_passwords_are_not_in_the_repr() -> None:
 def test_the_documentation_covers_all_of_it() -> None:
     page = describe(OPTIONS)
     assert all(row.flag in page and row.env in page for row in OPTIONS)
+
+
+# Signatures.
+
+SEED = "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60"
+PUBLIC = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"
+
+
+def test_without_a_key_signatures_are_not_looked_at() -> None:
+    assert _build().verifier is None
+
+
+def test_a_seed_alone_verifies_too() -> None:
+    task = Signer(SEED).sign(TaskRecord(id="a", type="t", queue="Q", created_ns=S))
+    for config in (
+        _build(verify_seed=SEED),
+        _build(verify=(PUBLIC,)),
+        _build(verify=("00" * 31 + "01", PUBLIC)),
+        _build({"AJ_VERIFICATION_KEY": PUBLIC}),
+    ):
+        assert config.verifier is not None
+        config.verifier.verify(task)
+        with pytest.raises(SignatureError):
+            config.verifier.verify(task.replace(signature=""))
+    optional = _build(verify=(PUBLIC,), verify_optional=True).verifier
+    assert optional is not None
+    optional.verify(task.replace(signature=""))
+    with pytest.raises(SignatureError):
+        optional.verify(task.replace(signature="00" * 64))
+
+
+def test_an_empty_or_malformed_key_never_means_that_nothing_is_verified() -> None:
+    for name in ("AJ_VERIFICATION_KEY", "AJ_VERIFY", "AJ_VERIFY_SEED"):
+        for given in ("", "00ff"):
+            [fault] = _faults({name: given})
+            assert fault.startswith(f"{name}: the ")
+    assert _faults(verify=("",))[0].startswith("--verify: ")
+    assert "needs a key" in _faults(verify_optional=True)[0]
+
+
+def test_a_seed_is_shown_nowhere() -> None:
+    assert SEED not in repr(_build(verify_seed=SEED))
+    assert SEED[:10] not in "".join(_faults(verify_seed=SEED[:-2]))

@@ -4,7 +4,7 @@ from typing import Final
 
 import click
 
-from aj_bridge.faces.cli import output, queues, tasks
+from aj_bridge.faces.cli import dead, keys, output, queues, tasks
 from aj_bridge.faces.cli.frame import Group, completion_command, leaf, root_group, with_client
 from aj_sdk.client import Client
 
@@ -19,6 +19,8 @@ def build() -> Group:
     root.add_command(_info)
     tasks.register(root)
     queues.register(root)
+    dead.register(root)
+    keys.register(root)
     root.add_command(completion_command(_NAME))
     return root
 

@@ -30,7 +30,9 @@ from aj_sdk.errors import (
     TaskStateError,
     UsageError,
 )
+from aj_sdk.keys import load_key, load_seed
 from aj_sdk.version import __version__
+from aj_sdk.wire.signing import Signer, Verifier
 
 __all__ = [
     "ALIASES",
@@ -43,6 +45,7 @@ __all__ = [
     "leaf",
     "root_group",
     "run",
+    "signature_options",
     "subgroup",
     "with_client",
 ]
@@ -86,6 +89,29 @@ class Globals:
     server: str = ""
     context: str = ""
     debug: bool = False
+    sign: str | None = None
+    verify: str | None = None
+    verify_optional: bool = False
+
+    def signer(self) -> Signer | None:
+        """What signs the tasks that are enqueued, None for nothing.
+
+        Raises:
+            UsageError: the seed is none.
+        """
+        return None if self.sign is None else Signer(load_seed(self.sign))
+
+    def verifier(self) -> Verifier | None:
+        """What verifies the tasks that are loaded, None for nothing.
+
+        Raises:
+            UsageError: the key is none, or signatures are optional without one.
+        """
+        if self.verify is not None:
+            return Verifier(load_key(self.verify), optional=self.verify_optional)
+        if self.verify_optional:
+            raise UsageError("--optional-signatures needs a key to verify with; add --verify")
+        return None
 
 
 class _Command(click.Command):
@@ -199,6 +225,39 @@ def _global_options(*, hidden: bool, debug_env: str | None = None) -> list[click
     ]
 
 
+def signature_options(*, sign: bool = False, verify: bool = False) -> Callable[[click.Command], click.Command]:
+    """Make a decorator that gives a command, or a group, the options about signatures that have a meaning for it."""
+
+    def remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+        # An empty text is a fault that is told later, never the same as nothing.
+        if value is not None and value is not False:
+            setattr(ctx.find_root().ensure_object(Globals), str(param.name), value)
+
+    def option(command: click.Command, *names: str, **settings: Any) -> None:
+        command.params.append(click.Option(names, expose_value=False, callback=remember, **settings))
+
+    def decorate(command: click.Command) -> click.Command:
+        if sign:
+            option(command, "--sign", metavar="SEED", help="Sign with this ed25519 seed: hex, or a file with it.")
+        if verify:
+            option(
+                command,
+                "--verify",
+                metavar="KEY",
+                help="Refuse a task that this ed25519 public key does not verify: hex, or a file with it.",
+            )
+            option(
+                command,
+                "--optional-signatures",
+                "verify_optional",
+                is_flag=True,
+                help="With --verify: take a task without a signature too.",
+            )
+        return command
+
+    return decorate
+
+
 def connection_options(ctx: click.Context) -> ConnectOptions:
     """Decide where to connect to, from the command line and the environment.
 
@@ -245,10 +304,13 @@ def with_client(function: Callable[Concatenate[Client, P], Coroutine[Any, Any, N
 
     @wraps(function)
     def command(*args: P.args, **kwargs: P.kwargs) -> None:
-        options = connection_options(click.get_current_context())
+        context = click.get_current_context()
+        options = connection_options(context)
+        settings = context.find_root().ensure_object(Globals)
+        signer, verifier = settings.signer(), settings.verifier()
 
         async def call() -> None:
-            async with Client.connect(options=options) as client:
+            async with Client.connect(options=options, signer=signer, verifier=verifier) as client:
                 await function(client, *args, **kwargs)
 
         asyncio.run(call())

@@ -21,11 +21,13 @@ from aj_sdk.wire.task import TaskRecord
 from aj_sdk.wire.times import NS_PER_S, format_duration, format_time, to_datetime
 
 __all__ = [
+    "ago",
     "clean",
     "duration_text",
     "event_line",
     "event_map",
     "overview_map",
+    "payload_text",
     "print_json",
     "print_json_line",
     "print_overview",
@@ -35,9 +37,11 @@ __all__ = [
     "print_task",
     "print_tasks",
     "queue_map",
+    "sheet",
     "size_text",
     "store_map",
     "stored_map",
+    "table",
     "time_text",
 ]
 
@@ -110,7 +114,8 @@ def time_text(instant_ns: int) -> str:
     return to_datetime(instant_ns).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
 
 
-def _ago(instant_ns: int | None) -> str:
+def ago(instant_ns: int | None) -> str:
+    """Write an instant in the local time zone, and how long ago it was; empty for None."""
     if instant_ns is None:
         return ""
     age_ns = int((datetime.now(UTC) - to_datetime(instant_ns)).total_seconds()) * NS_PER_S
@@ -225,25 +230,25 @@ def print_task(task: TaskRecord) -> None:
         ("Type", task.type),
         ("Queue", task.queue or "none"),
         ("State", _state(task.state)),
-        ("Created", _ago(task.created_ns)),
+        ("Created", ago(task.created_ns)),
         ("Tries", f"{task.tries:,} of {_limit(task.max_tries)}"),
     ]
     if task.deadline_ns is not None:
         rows.append(("Deadline", time_text(task.deadline_ns)))
     if task.tried_ns is not None:
-        rows.append(("Last tried", _ago(task.tried_ns)))
+        rows.append(("Last tried", ago(task.tried_ns)))
     if task.last_err:
         rows.append(("Last error", task.last_err))
     if task.dependencies:
         rows.append(("Depends on", ", ".join(task.dependencies)))
     if task.signature:
         rows.append(("Signed", "yes"))
-    rows.append(("Payload", _payload(task.payload)))
+    rows.append(("Payload", payload_text(task.payload)))
     if task.result is not None:
         took = duration_text(task.result.completed_ns - task.created_ns)
         rows.append(("Completed", f"{time_text(task.result.completed_ns)} ({took} after it was created)"))
         rows.append(("Result", _cut(json.dumps(task.result.to_map()["payload"], ensure_ascii=False))))
-    _sheet(f"Task {task.id}", rows)
+    sheet(f"Task {task.id}", rows)
 
 
 def print_tasks(tasks: Sequence[Stored], total: int) -> None:
@@ -257,7 +262,7 @@ def print_tasks(tasks: Sequence[Stored], total: int) -> None:
             created, tries = time_text(record.created_ns), f"{record.tries}"
             rows.append((record.id, record.type, created, _state(record.state), record.queue, tries))
     title = f"{len(tasks):,} of {total:,} tasks" if len(tasks) != total else f"{total:,} tasks"
-    _table(title, ("ID", "Type", "Created", "State", "Queue", "Tries"), rows, right=("Tries",))
+    table(title, ("ID", "Type", "Created", "State", "Queue", "Tries"), rows, right=("Tries",))
 
 
 def print_queue(info: QueueInfo) -> None:
@@ -269,12 +274,12 @@ def print_queue(info: QueueInfo) -> None:
         ("In flight", f"{info.in_flight:,} ({info.redelivered:,} of them again)"),
         ("Parked", _count(info.parked)),
         *_settings_rows(settings),
-        ("Created", _ago(info.created_ns)),
+        ("Created", ago(info.created_ns)),
     ]
     if info.oldest_ns is not None:
-        rows.append(("Oldest item", _ago(info.oldest_ns)))
-        rows.append(("Newest item", _ago(info.newest_ns)))
-    _sheet(f"Queue {settings.name}", rows)
+        rows.append(("Oldest item", ago(info.oldest_ns)))
+        rows.append(("Newest item", ago(info.newest_ns)))
+    sheet(f"Queue {settings.name}", rows)
 
 
 def _settings_rows(settings: QueueSettings) -> list[tuple[str, str | Text]]:
@@ -324,7 +329,7 @@ def print_queues(queues: Sequence[QueueInfo]) -> None:
         "Concurrent",
         "Replicas",
     )
-    _table(f"{len(queues):,} queues", ("Name", *numbers, "Made for"), rows, right=numbers)
+    table(f"{len(queues):,} queues", ("Name", *numbers, "Made for"), rows, right=numbers)
 
 
 def print_store(info: TaskStoreInfo) -> None:
@@ -335,11 +340,11 @@ def print_store(info: TaskStoreInfo) -> None:
         ("Replicas", f"{info.replicas}"),
         ("Kept in", "memory" if info.memory else "files"),
         ("Direct gets", _yes(info.direct_get)),
-        ("Created", _ago(info.created_ns)),
+        ("Created", ago(info.created_ns)),
     ]
     if info.last_ns is not None:
-        rows.append(("Last change", _ago(info.last_ns)))
-    _sheet("Task store", rows)
+        rows.append(("Last change", ago(info.last_ns)))
+    sheet("Task store", rows)
 
 
 def print_overview(overview: Overview) -> None:
@@ -348,7 +353,7 @@ def print_overview(overview: Overview) -> None:
         _write("No task store; `ajc task initialize` makes it\n")
     else:
         print_store(overview.task_store)
-    _sheet(
+    sheet(
         "Our streams",
         [
             ("Parked items", "no stream" if overview.parked is None else f"{overview.parked:,}"),
@@ -374,7 +379,8 @@ def _state(state: TaskState) -> Text:
     return Text(state.value or "unknown", _STYLES.get(state, ""))
 
 
-def _payload(payload: bytes | None) -> str:
+def payload_text(payload: bytes | None) -> str:
+    """Write a payload as a person would read it, cut where it is long."""
     if payload is None:
         return "none"
     try:
@@ -387,7 +393,8 @@ def _cut(text: str) -> str:
     return text if len(text) <= _SHOWN_PAYLOAD else text[:_SHOWN_PAYLOAD] + "..."
 
 
-def _sheet(title: str, rows: Iterable[tuple[str, str | Text]]) -> None:
+def sheet(title: str, rows: Iterable[tuple[str, str | Text]]) -> None:
+    """Print what is known of one thing, a line each; text in it is escaped."""
     grid = Table.grid(padding=(0, 1))
     grid.add_column(justify="right", no_wrap=True)
     grid.add_column(overflow="fold")
@@ -396,13 +403,21 @@ def _sheet(title: str, rows: Iterable[tuple[str, str | Text]]) -> None:
     _write(f"{title}\n\n{_rendered(grid)}\n")
 
 
-def _table(title: str, names: Sequence[str], rows: Iterable[Sequence[str | Text]], *, right: Sequence[str]) -> None:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+def table(title: str, names: Sequence[str], rows: Iterable[Sequence[str | Text]], *, right: Sequence[str] = ()) -> None:
+    """Print a table; text in it is escaped.
+
+    Args:
+        title: stands above it.
+        names: of its columns.
+        rows: a value for each column.
+        right: columns that are numbers.
+    """
+    drawn = Table(box=SIMPLE_HEAD, pad_edge=False)
     for name in names:
-        table.add_column(name, justify="right" if name in right else "left", overflow="fold")
+        drawn.add_column(name, justify="right" if name in right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*map(_safe, row))
-    _write(f"{title}\n{_rendered(table)}")
+        drawn.add_row(*map(_safe, row))
+    _write(f"{title}\n{_rendered(drawn)}")
 
 
 def _safe(value: str | Text) -> Text:

@@ -104,6 +104,7 @@ async def _run(config: BridgeConfig) -> int:
                 concurrency=config.concurrency,
                 policy=policy_named(config.backoff),
                 adopt=not config.no_adopt,
+                verifier=config.verifier,
                 grace_s=config.drain_timeout_ns / NS_PER_S,
             ),
             metrics,

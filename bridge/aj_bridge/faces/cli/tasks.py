@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from aj_bridge.faces.cli import output
-from aj_bridge.faces.cli.frame import Group, complain_of, confirm, leaf, subgroup, with_client
+from aj_bridge.faces.cli.frame import Group, complain_of, confirm, leaf, signature_options, subgroup, with_client
 from aj_bridge.faces.cli.params import DURATION
 from aj_sdk.client import Client
 from aj_sdk.errors import AsyncJobsError
@@ -25,10 +25,12 @@ _FORCE = click.option("--force", "-f", is_flag=True, help="Do not ask.")
 def register(root: Group) -> None:
     """Add the commands."""
     group = subgroup(root, "task", help="Enqueue tasks, look at them, retry and remove them.")
+    signature_options(sign=True, verify=True)(group)
     for command in (_add, _view, _list, _watch, _retry, _delete, _purge, _initialize, _configure):
         group.add_command(command)
 
 
+@signature_options(sign=True)
 @leaf(
     "add",
     "ajc task add email:new hello",
@@ -81,6 +83,7 @@ def _raw_payload(text: str) -> bytes:
     return os.fsencode(text)
 
 
+@signature_options(verify=True)
 @leaf(
     "view",
     "ajc task view 3MTraoil8CSHHq6MD6DaJbDjPqD",

@@ -70,6 +70,31 @@ def ajc(clean_server: EmbeddedServer) -> Ajc:
 # The life of a task.
 
 
+def test_a_key_is_made_for_its_owner_alone_and_shown(tmp_path: Path) -> None:
+    ajc = Ajc("nats://127.0.0.1:1")
+    seed = tmp_path / "seed"
+    public = ajc("key", "add", str(seed)).strip()
+    assert ajc.json("key", "view", str(seed)) == {"public_key": public}
+    assert "File exists" in ajc("key", "add", str(seed), code=2)
+    assert "empty" in ajc("key", "view", "", code=2)
+
+
+@pytest.mark.server
+def test_a_task_that_was_signed_is_shown_to_who_verifies(ajc: Ajc, tmp_path: Path) -> None:
+    seed = tmp_path / "seed"
+    public = ajc("key", "add", str(seed)).strip()
+    ajc("task", "add", "t", "x", "--id", "signed", "--sign", str(seed))
+    ajc("task", "--sign", str(seed), "add", "t", "x", "--id", "signed-too")
+    ajc("task", "add", "t", "x", "--id", "plain")
+    for task_id in ("signed", "signed-too"):
+        assert len(ajc.json("task", "view", task_id, "--verify", public)["signature"]) == 128
+    assert "task is not signed" in ajc("task", "view", "plain", "--verify", public, code=1)
+    assert "invalid task signature" in ajc("task", "view", "signed", "--verify", "00" * 31 + "01", code=1)
+    assert ajc.json("task", "view", "plain", "--verify", public, "--optional-signatures")["id"] == "plain"
+    assert "needs a key" in ajc("task", "view", "plain", "--optional-signatures", code=2)
+    assert "signing seed is empty" in ajc("task", "add", "t", "x", "--sign", "", code=2)
+
+
 @pytest.mark.server
 def test_a_task_is_added_shown_listed_and_removed(ajc: Ajc) -> None:
     added = ajc("task", "add", "email:new", "hello", "--id", "t1", "--tries", "3", "--deadline", "1h")

@@ -1,0 +1,53 @@
+"""One act on many things: several at once, a progress bar for whoever watches, and what became of each."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from aj_sdk.errors import AsyncJobsError
+
+__all__ = ["for_each"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_AT_ONCE: Final = 32
+
+
+async def for_each(
+    things: Sequence[T], act: Callable[[T], Awaitable[R]], what: str, *, at_once: int = _AT_ONCE
+) -> tuple[list[R], list[AsyncJobsError]]:
+    """Do something with each of many things.
+
+    Args:
+        things: what to do it with.
+        act: what to do.
+        what: what is done, for the progress bar, which shows on a terminal only.
+        at_once: how many are under way at a time.
+
+    Returns:
+        What the act gave, in the order of the things, and the errors of those that it failed for.
+    """
+    done: dict[int, R] = {}
+    errors: dict[int, AsyncJobsError] = {}
+    numbered = iter(enumerate(things))
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        bar = progress.add_task(what, total=len(things))
+
+        async def work() -> None:
+            for number, thing in numbered:
+                try:
+                    done[number] = await act(thing)
+                except AsyncJobsError as err:
+                    errors[number] = err
+                progress.advance(bar)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(at_once, len(things))):
+                group.create_task(work())
+    return [done[number] for number in sorted(done)], [errors[number] for number in sorted(errors)]
