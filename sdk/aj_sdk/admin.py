@@ -1,4 +1,4 @@
-"""Everything an administrator does, in the words of tasks and queues: make, inspect, change, purge, remove.
+"""What an administrator does with queues and the task store: make, inspect, change, purge, remove.
 
 Used by `Client.admin`, by the command line and by the bridge when it binds its queues. Knows which server can do what
 (`aj_sdk.streams` knows what the streams look like).
@@ -6,22 +6,19 @@ Used by `Client.admin`, by the command line and by the bridge when it binds its 
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
 
 from aj_sdk import streams
 from aj_sdk.dead import DeadLetters
-from aj_sdk.enqueue import loaded, retry
 from aj_sdk.errors import (
-    ConflictError,
     InvalidConfigError,
     OutcomeUnknownError,
     QueueExistsError,
     QueueNotFoundError,
     RefusedError,
-    TaskNotFoundError,
 )
 from aj_sdk.inventory import BoundQueue, Overview, QueueInfo, TaskStoreInfo, read_queue_info, read_task_store_info
 from aj_sdk.jetstream import (
@@ -32,6 +29,7 @@ from aj_sdk.jetstream import (
 )
 from aj_sdk.queue import Queue, Span, span_ns
 from aj_sdk.store import Store, no_task_store
+from aj_sdk.tasks import Tasks
 from aj_sdk.wire.names import (
     CONSUMER,
     DEAD_STREAM,
@@ -47,9 +45,6 @@ from aj_sdk.wire.names import (
     schedule_subjects,
 )
 from aj_sdk.wire.queue import QueueSettings, read_settings
-from aj_sdk.wire.state import TaskState
-from aj_sdk.wire.stored import Stored
-from aj_sdk.wire.task import TaskRecord
 
 __all__ = ["Admin", "BoundQueue", "Overview", "QueueInfo", "TaskStoreInfo"]
 
@@ -67,7 +62,6 @@ Seen on 2.12.8 alone; 2.12.0, .2, .5, .6 and .7, 2.14.0, 2.14.6 and 2.15.1 let i
 _NOT_ALLOWED: Final = (RefusedError, OutcomeUnknownError)
 """How it looks when we may not: the server says no, or, for want of a permission, does not answer."""
 
-_DELETE_ATTEMPTS: Final = 10
 _AT_ONCE: Final = 16
 
 
@@ -80,12 +74,14 @@ class Admin:
 
     Attributes:
         dead: the dead letters.
+        tasks: the tasks.
     """
 
     def __init__(self, jetstream: JetStream, store: Store) -> None:
         self._js = jetstream
         self._store = store
         self.dead = DeadLetters(jetstream, store)
+        self.tasks = Tasks(jetstream, store)
 
     # The task store and our own streams.
 
@@ -387,92 +383,6 @@ class Admin:
             raise
         await self._purge_parked(name)
 
-    # Tasks.
-
-    async def list_tasks(
-        self,
-        limit: int = 200,
-        *,
-        state: TaskState | Collection[TaskState] | None = None,
-        queue: str | None = None,
-        type: str | None = None,  # noqa: A002 - the task's own word
-    ) -> AsyncIterator[Stored]:
-        """Read tasks in the order in which they were last changed, the one changed longest ago first.
-
-        A change that was made just now may not show yet where the store has replicas. A record that can't be read
-        comes with its `fault`, but only when no condition asks what is in it.
-
-        Args:
-            limit: at most so many, <= 0 for all.
-            state: only those in this state, or in one of these.
-            queue: only those of this queue.
-            type: only those of this type.
-
-        Raises:
-            StoreError: the store failed.
-        """
-        states = {state} if isinstance(state, TaskState) else state
-        left = limit
-        async for stored in self._store.scan():
-            if not _matches(stored.record, states, queue, type):
-                continue
-            yield stored
-            left -= 1
-            if left == 0:
-                return
-
-    async def delete_task(self, task_id: str) -> None:
-        """Remove a task's record, its item and its schedule.
-
-        A handler that is at work on it goes on, but its outcome is not saved.
-
-        Raises:
-            TaskNotFoundError: there is no such task.
-            StoreError: the store failed.
-        """
-        for _ in range(_DELETE_ATTEMPTS):
-            stored = await loaded(self._store, task_id)
-            queue = stored.record.queue if stored.record is not None else ""
-            # Read before the record goes: what a new task of this id puts there afterwards must survive.
-            places = await self._store.find_items(queue, task_id) if queue else []
-            try:
-                await self._js.delete_message(TASKS_STREAM, stored.sequence)
-            except RefusedError as err:
-                current = await self._store.load(task_id)
-                if current is None:
-                    raise TaskNotFoundError(task_id) from err
-                if current.sequence == stored.sequence:
-                    raise
-                continue  # it was changed in between: remove what it is now
-            await self._store.remove_items(places)
-            return
-        raise ConflictError(task_id, stored.sequence)
-
-    async def retry_task(self, task_id: str) -> TaskRecord:
-        """Let a task that has ended start over, in the queue that it was in.
-
-        Returns:
-            The task as it is stored now: state `new` (`blocked` when it has dependencies), no tries.
-
-        Raises:
-            TaskNotFoundError: there is no such task.
-            TaskStateError: it has not ended.
-            StoreError: the store failed or said no.
-        """
-        return await retry(self._store, task_id)
-
-    async def purge_tasks(self) -> int:
-        """Remove all tasks; their items go when a worker comes upon them.
-
-        Returns:
-            How many.
-
-        Raises:
-            StoreError: the store failed, or there is no task store.
-        """
-        await self._stream_info(TASKS_STREAM)
-        return await self._js.purge(TASKS_STREAM)
-
     # Inside.
 
     async def _ensure_stream(self, config: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -545,18 +455,6 @@ class Admin:
             if err.code != STREAM_NOT_FOUND:
                 raise
         return parked
-
-
-def _matches(
-    record: TaskRecord | None, states: Collection[TaskState] | None, queue: str | None, task_type: str | None
-) -> bool:
-    if record is None:
-        return states is None and queue is None and task_type is None
-    return (
-        (states is None or record.state in states)
-        and (queue is None or record.queue == queue)
-        and (task_type is None or record.type == task_type)
-    )
 
 
 def _checked_span(span: Span, what: str) -> int:

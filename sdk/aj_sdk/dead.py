@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from aj_sdk import streams
-from aj_sdk.enqueue import enqueue, retry
+from aj_sdk.enqueue import enqueue
 from aj_sdk.errors import (
     DeadLetterNotFoundError,
     DecodeError,
@@ -25,6 +25,7 @@ from aj_sdk.errors import (
 )
 from aj_sdk.jetstream import STREAM_NOT_FOUND, JetStream, StoredMessage
 from aj_sdk.queue import Span, span_ns
+from aj_sdk.retry import retry
 from aj_sdk.store import Store
 from aj_sdk.wire.dead import DeadLetter, DeadReason
 from aj_sdk.wire.names import DEAD_STREAM, dead_subject, dead_subjects

@@ -16,18 +16,17 @@ from aj_sdk.errors import (
     StoreError,
     TaskExistsError,
     TaskNotFoundError,
-    TaskStateError,
     TaskTooLargeError,
 )
 from aj_sdk.ids import new_id
 from aj_sdk.store import HEADROOM, Store
 from aj_sdk.wire.event import TaskStateEvent
-from aj_sdk.wire.names import DELAYED_STREAM, task_event_subject
+from aj_sdk.wire.names import task_event_subject
 from aj_sdk.wire.state import TaskState
 from aj_sdk.wire.stored import Stored
 from aj_sdk.wire.task import TaskRecord
 
-__all__ = ["enqueue", "loaded", "publish_state", "retry"]
+__all__ = ["enqueue", "loaded", "place", "publish_state", "start_over"]
 
 _log: Final = logging.getLogger(__name__)
 
@@ -69,7 +68,7 @@ async def enqueue(store: Store, record: TaskRecord) -> TaskRecord:
             except ConflictError:
                 continue
         await publish_state(store, record)
-        return await _place(store, record, sequence, replace=False)
+        return await place(store, record, sequence, replace=False)
     raise ConflictError(record.id, 0)
 
 
@@ -82,46 +81,44 @@ async def _enqueue_again(store: Store, stored: Stored, wanted: TaskRecord) -> Ta
         return found
     sequence = stored.sequence
     if found.state is TaskState.QUEUE_ERROR:
-        found, sequence = await _start_over(store, stored, found)
+        found, sequence = await start_over(store, stored, found)
     # Replaces an item that is there: the ack of an old one would otherwise take the only item away.
-    return await _place(store, found, sequence, replace=True)
+    return await place(store, found, sequence, replace=True)
 
 
-async def retry(store: Store, task_id: str) -> TaskRecord:
-    """Let a task that has ended start over, in the queue that it was in.
+async def start_over(store: Store, stored: Stored, record: TaskRecord) -> tuple[TaskRecord, int]:
+    """Save a task as it was when it was enqueued; its item is still to be placed.
 
     Returns:
-        The task as it is stored now.
+        The task as it is stored now, and its sequence.
 
     Raises:
-        TaskNotFoundError: there is no such task.
-        TaskStateError: it has not ended.
-        DecodeError: its record can't be read.
         ConflictError: somebody else changed it meanwhile.
-        QueueNotFoundError: its queue is gone; the task is `queue_error`.
-        QueueFullError: its queue is full; the task is `queue_error`.
-        OutcomeUnknownError: no answer in time.
+        StoreError: the store failed.
     """
-    stored = await loaded(store, task_id)
-    record = stored.readable()
-    if not record.state.final or not record.queue:
-        raise TaskStateError(task_id, record.state.value, "retry" if record.queue else "retry (it has no queue)")
-    places = await store.find_items(record.queue, task_id)
-    record, sequence = await _start_over(store, stored, record)
-    # A schedule of the round that has ended goes, one that a bridge stores from now on stays. An old item may stay
-    # too: it is replaced below, and until then it is the only one.
-    await store.remove_items(place for place in places if place.stream == DELAYED_STREAM)
-    return await _place(store, record, sequence, replace=True)
-
-
-async def _start_over(store: Store, stored: Stored, record: TaskRecord) -> tuple[TaskRecord, int]:
     fresh = record.fresh()
     sequence = await store.save_surely(fresh, expected=stored.sequence)
     await publish_state(store, fresh)
     return fresh, sequence
 
 
-async def _place(store: Store, record: TaskRecord, sequence: int, *, replace: bool) -> TaskRecord:
+async def place(store: Store, record: TaskRecord, sequence: int, *, replace: bool) -> TaskRecord:
+    """Put the item of a task that was just saved into its queue; where that is refused, the task is a `queue_error`.
+
+    Args:
+        store: where.
+        record: the task as it was saved.
+        sequence: its sequence.
+        replace: take the place of an item that is there.
+
+    Returns:
+        The task as it is stored.
+
+    Raises:
+        QueueNotFoundError: its queue is gone; the task is `queue_error`.
+        QueueFullError: its queue is full; the task is `queue_error`.
+        OutcomeUnknownError: no answer in time.
+    """
     try:
         await store.publish_item(record.queue, record.id, replace=replace)
     except OutcomeUnknownError as err:

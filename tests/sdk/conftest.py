@@ -4,6 +4,8 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 from nats.aio.client import Client as Connection
+from tests.sdk.world import World, world_of
+from tests.versions import OLD_VERSIONS, server_binary
 
 from aj_bridge.faces.embedded import EmbeddedServer
 from aj_sdk.admin import Admin
@@ -46,3 +48,19 @@ def admin(jetstream: JetStream, store: Store) -> Admin:
 async def client(connection: Connection, patience: Callable[[float], float]) -> AsyncIterator[Client]:
     async with Client(connection, timeout=patience(5)) as client:
         yield client
+
+
+@pytest.fixture
+def world(jetstream: JetStream, store: Store, admin: Admin) -> World:
+    """The newest server."""
+    return World(jetstream, store, admin)
+
+
+@pytest.fixture(params=["newest", *OLD_VERSIONS])
+async def any_world(
+    request: pytest.FixtureRequest, fresh_server: Callable[..., EmbeddedServer]
+) -> AsyncIterator[World]:
+    """Each server."""
+    binary = None if request.param == "newest" else server_binary(request.param)
+    async with world_of(fresh_server(binary=binary).url) as world:
+        yield world

@@ -1,20 +1,17 @@
 """What an administrator does, against servers of three versions."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from tests.sdk.pulling import take
-from tests.versions import NO_BATCHES, NO_WAY_OUT, OLD_VERSIONS, SCHEDULES, server_binary
+from tests.sdk.world import GO_TASKS, World, world_of
+from tests.versions import NO_BATCHES, NO_WAY_OUT, SCHEDULES, server_binary
 
 from aj_bridge.faces.embedded import EmbeddedServer
 from aj_sdk import streams
-from aj_sdk.admin import Admin
-from aj_sdk.connect import ConnectOptions, connect
 from aj_sdk.enqueue import enqueue
 from aj_sdk.errors import (
     InvalidConfigError,
@@ -22,16 +19,11 @@ from aj_sdk.errors import (
     QueueExistsError,
     QueueNotFoundError,
     RefusedError,
-    TaskNotFoundError,
-    TaskStateError,
 )
-from aj_sdk.jetstream import CONSUMER_NOT_FOUND, JetStream
+from aj_sdk.jetstream import CONSUMER_NOT_FOUND
 from aj_sdk.queue import Queue
-from aj_sdk.store import Store
-from aj_sdk.transport import NatsTransport
-from aj_sdk.wire.names import CONSUMER, DELAYED_STREAM, TASKS_STREAM, item_subject, queue_stream, task_subject
+from aj_sdk.wire.names import DELAYED_STREAM, TASKS_STREAM, item_subject
 from aj_sdk.wire.queue import QueueSettings
-from aj_sdk.wire.state import TaskState
 from aj_sdk.wire.task import TaskRecord
 from aj_sdk.wire.times import NS_PER_S
 
@@ -40,80 +32,6 @@ pytestmark = pytest.mark.server
 NOW = 1_700_000_000 * NS_PER_S
 MINUTE = 60 * NS_PER_S
 LISTED = 300
-
-# What the Go library (v0.3.0) makes on a server of 2.15; see docs of the wire.
-GO_TASKS = {"name": TASKS_STREAM, "subjects": ["CHORIA_AJ.T.*"], "max_msgs_per_subject": 1}
-GO_QUEUE = {
-    "name": "CHORIA_AJ_Q_GO",
-    "subjects": ["CHORIA_AJ.Q.GO.>"],
-    "retention": "workqueue",
-    "max_msgs_per_subject": 1,
-    "discard": "new",
-    "duplicate_window": 120 * NS_PER_S,
-}
-GO_WORKERS = {
-    "durable_name": CONSUMER,
-    "ack_policy": "explicit",
-    "ack_wait": MINUTE,
-    "max_deliver": 5,
-    "max_ack_pending": 50,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """A server and what an administrator needs to work on it."""
-
-    jetstream: JetStream
-    store: Store
-    admin: Admin
-
-    async def stream(self, name: str) -> dict[str, Any]:
-        info = await self.jetstream.stream_info(name)
-        assert info is not None
-        config: dict[str, Any] = info["config"]
-        return config
-
-    async def consumer(self, queue: str) -> dict[str, Any]:
-        info = await self.jetstream.consumer_info(queue_stream(queue), CONSUMER)
-        assert info is not None
-        config: dict[str, Any] = info["config"]
-        return config
-
-    async def configure_as_go(self, queue: str, **changes: int) -> None:
-        """Change the consumer as the Go project's `queue configure` does: it keeps all the rest."""
-        config = await self.consumer(queue) | changes
-        await self.jetstream.save_consumer(queue_stream(queue), config, "update")
-
-    async def make_go_queue(self) -> None:
-        await self.jetstream.create_stream(GO_QUEUE)
-        await self.jetstream.save_consumer("CHORIA_AJ_Q_GO", GO_WORKERS, "create")
-
-
-@asynccontextmanager
-async def world_of(url: str, *, seconds: float = 5.0) -> AsyncIterator[World]:
-    connection = await connect(ConnectOptions.from_url(url))
-    async with NatsTransport(connection) as transport:
-        jetstream = JetStream(transport, timeout=seconds)
-        store = Store(jetstream)
-        yield World(jetstream, store, Admin(jetstream, store))
-    await connection.close()
-
-
-@pytest.fixture
-def world(jetstream: JetStream, store: Store, admin: Admin) -> World:
-    """The newest server."""
-    return World(jetstream, store, admin)
-
-
-@pytest.fixture(params=["newest", *OLD_VERSIONS])
-async def any_world(
-    request: pytest.FixtureRequest, fresh_server: Callable[..., EmbeddedServer]
-) -> AsyncIterator[World]:
-    """Each server."""
-    binary = None if request.param == "newest" else server_binary(request.param)
-    async with world_of(fresh_server(binary=binary).url) as world:
-        yield world
 
 
 @pytest.fixture
@@ -602,126 +520,3 @@ async def test_deleting_a_queue_takes_parked_items_too(any_world: World) -> None
     await any_world.admin.create_queue(Queue("EMAIL"))
     again = await any_world.admin.queue_info("EMAIL")
     assert (again.items, again.parked or 0) == (0, 0)
-
-
-# Tasks.
-
-
-async def listed(admin: Admin, limit: int = 200, **conditions: Any) -> list[str]:
-    return [stored.task_id async for stored in admin.list_tasks(limit, **conditions)]
-
-
-@pytest.fixture(params=["direct", "no direct"])
-async def tasks(any_world: World, request: pytest.FixtureRequest) -> World:
-    """A task store with tasks of many kinds, made by us and as the Go project makes it."""
-    await any_world.jetstream.create_stream({**GO_TASKS, "allow_direct": request.param == "direct"})
-    states = [TaskState.NEW, TaskState.COMPLETE, TaskState.EXPIRED]
-    for number in range(LISTED):
-        kind, queue = f"type:{number % 2}", f"Q{number % 5}"
-        record = task(f"t{number:03}", type=kind, queue=queue, state=states[number % 3])
-        await any_world.store.save(record, expected=0)
-    return any_world
-
-
-async def test_tasks_are_listed_in_the_order_of_their_last_change(tasks: World) -> None:
-    everything = [f"t{number:03}" for number in range(LISTED)]
-    assert await listed(tasks.admin, 0) == everything
-    assert await listed(tasks.admin) == everything[:200]
-    assert await listed(tasks.admin, 3) == everything[:3]
-    first = await tasks.store.load("t000")
-    assert first is not None
-    await tasks.store.save(first.readable().replace(tries=1), expected=first.sequence)
-    assert await listed(tasks.admin, -1) == [*everything[1:], "t000"]
-
-
-async def test_tasks_are_listed_by_condition(tasks: World) -> None:
-    assert await listed(tasks.admin, state=TaskState.COMPLETE) == [f"t{n:03}" for n in range(1, LISTED, 3)]
-    both = [f"t{number:03}" for number in range(LISTED) if number % 3 != 1]
-    assert await listed(tasks.admin, 0, state={TaskState.NEW, TaskState.EXPIRED}) == both
-    found = await listed(tasks.admin, 2, queue="Q4", type="type:1", state=TaskState.NEW)
-    assert found == ["t009", "t039"]
-    assert await listed(tasks.admin, queue="NOPE") == []
-
-
-async def test_a_record_that_cannot_be_read_is_listed_with_its_fault(world: World) -> None:
-    await world.admin.ensure_task_store()
-    await world.jetstream.publish(task_subject("t1"), b"{}")
-    await world.store.save(task("t2"), expected=0)
-    found = [stored async for stored in world.admin.list_tasks()]
-    assert [(stored.task_id, bool(stored.fault)) for stored in found] == [("t1", True), ("t2", False)]
-    assert await listed(world.admin, queue="EMAIL") == ["t2"]
-
-
-async def test_listing_without_a_task_store_says_what_makes_it(world: World) -> None:
-    with pytest.raises(RefusedError, match="ajc task initialize"):
-        await listed(world.admin)
-
-
-@pytest.fixture
-async def prepared(world: World) -> World:
-    await world.admin.ensure_task_store()
-    await world.admin.create_queue(Queue("EMAIL"))
-    return world
-
-
-async def test_a_task_goes_with_its_item_and_its_schedule(prepared: World) -> None:
-    await enqueue(prepared.store, task())
-    await prepared.store.park_item("EMAIL", "t1", 2 * NOW)
-    await enqueue(prepared.store, task("t2"))
-    await prepared.admin.delete_task("t1")
-    assert await prepared.store.load("t1") is None
-    assert await prepared.store.find_items("EMAIL", "t1") == []
-    assert await prepared.store.load("t2") is not None
-    assert len(await prepared.store.find_items("EMAIL", "t2")) == 1
-    with pytest.raises(TaskNotFoundError):
-        await prepared.admin.delete_task("t1")
-
-
-async def test_a_record_that_cannot_be_read_can_be_removed(prepared: World) -> None:
-    await prepared.jetstream.publish(task_subject("t1"), b"{}")
-    await prepared.admin.delete_task("t1")
-    assert await prepared.store.load("t1") is None
-
-
-async def test_a_task_that_changes_while_it_is_removed_goes_all_the_same(prepared: World) -> None:
-    class Busy(Store):
-        changes = 3
-
-        async def find_items(self, queue: str, task_id: str) -> Any:
-            found = await super().find_items(queue, task_id)
-            if self.changes:
-                self.changes -= 1
-                stored = await self.load(task_id)
-                assert stored is not None
-                await self.save(stored.readable().replace(tries=self.changes), expected=stored.sequence)
-            return found
-
-    await enqueue(prepared.store, task())
-    await Admin(prepared.jetstream, Busy(prepared.jetstream)).delete_task("t1")
-    assert await prepared.store.load("t1") is None
-    assert await prepared.store.find_items("EMAIL", "t1") == []
-
-
-async def test_the_save_of_a_bridge_after_the_removal_is_refused(prepared: World) -> None:
-    await enqueue(prepared.store, task())
-    stored = await prepared.store.load("t1")
-    assert stored is not None
-    await prepared.admin.delete_task("t1")
-    with pytest.raises(Exception, match="changed by somebody else"):
-        await prepared.store.save_surely(task(state=TaskState.COMPLETE), expected=stored.sequence)
-
-
-async def test_a_task_that_has_ended_is_retried_in_its_own_queue(prepared: World) -> None:
-    await prepared.store.save(task(state=TaskState.EXPIRED, tries=3), expected=0)
-    assert await prepared.admin.retry_task("t1") == task()
-    assert (await take(prepared.jetstream, "EMAIL")).subject == item_subject("EMAIL", "t1")
-    with pytest.raises(TaskStateError):
-        await prepared.admin.retry_task("t1")
-
-
-async def test_all_tasks_are_purged(prepared: World) -> None:
-    for number in range(3):
-        await enqueue(prepared.store, task(f"t{number}"))
-    assert await prepared.admin.purge_tasks() == 3
-    assert (await prepared.admin.task_store_info()).tasks == 0
-    assert (await prepared.admin.queue_info("EMAIL")).items == 3

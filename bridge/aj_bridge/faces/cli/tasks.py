@@ -12,6 +12,7 @@ from aj_bridge.faces.cli.frame import Group, complain_of, confirm, leaf, signatu
 from aj_bridge.faces.cli.params import DURATION
 from aj_sdk.client import Client
 from aj_sdk.errors import AsyncJobsError
+from aj_sdk.tasks import TaskFilter
 from aj_sdk.wire.names import DEFAULT_QUEUE
 from aj_sdk.wire.state import TaskState
 from aj_sdk.wire.task import DEFAULT_MAX_TRIES, TaskRecord
@@ -126,14 +127,12 @@ async def _list(
 
     LIMIT is how many at most: 200 when it is not said, 0 for all.
     """
-    wanted = {TaskState(state) for state in states} or None
-    found = client.admin.list_tasks(max(limit, 0), state=wanted, queue=queue, type=task_type)
-    tasks = [stored async for stored in found]
+    wanted = TaskFilter(states=[TaskState(state) for state in states], queue=queue or "", type=task_type or "")
+    tasks = [stored async for stored in client.admin.tasks.select(wanted, limit=limit)]
     if as_json:
         output.print_json([output.stored_map(stored) for stored in tasks])
     else:
-        filtered = wanted is not None or queue is not None or task_type is not None
-        total = len(tasks) if filtered else (await client.admin.task_store_info()).tasks
+        total = (await client.admin.task_store_info()).tasks if wanted.any else len(tasks)
         output.print_tasks(tasks, total)
 
 
@@ -173,7 +172,7 @@ async def _retry(client: Client, /, *, task_ids: tuple[str, ...], as_json: bool)
     errors: list[AsyncJobsError] = []
     for task_id in task_ids:
         try:
-            done.append(await client.admin.retry_task(task_id))
+            done.append(await client.admin.tasks.retry(task_id))
         except AsyncJobsError as err:
             errors.append(err)
     if as_json:
@@ -198,7 +197,7 @@ async def _delete(client: Client, /, *, task_ids: tuple[str, ...], force: bool) 
     errors: list[AsyncJobsError] = []
     for task_id in task_ids:
         try:
-            await client.admin.delete_task(task_id)
+            await client.admin.tasks.delete(task_id)
             click.echo(f"Removed task {task_id}")
         except AsyncJobsError as err:
             errors.append(err)
@@ -220,7 +219,7 @@ async def _purge(client: Client, /, *, force: bool) -> None:
     if not force:
         tasks = (await client.admin.task_store_info()).tasks
         confirm(f"Really purge the task store of {tasks:,} tasks; the items in the queues stay", force=force)
-    click.echo(f"Purged {await client.admin.purge_tasks():,} tasks")
+    click.echo(f"Purged {await client.admin.tasks.purge():,} tasks")
 
 
 @leaf(

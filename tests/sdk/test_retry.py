@@ -1,0 +1,157 @@
+"""A task that has ended starts over, against a real server."""
+
+import asyncio
+from collections.abc import Iterable
+
+import pytest
+
+from aj_sdk.admin import Admin
+from aj_sdk.enqueue import loaded
+from aj_sdk.errors import ConflictError, DecodeError, QueueFullError, TaskNotFoundError, TaskStateError
+from aj_sdk.queue import Queue
+from aj_sdk.retry import retry
+from aj_sdk.store import Place, Store
+from aj_sdk.transport import Message, NatsTransport
+from aj_sdk.wire.event import TaskStateEvent
+from aj_sdk.wire.names import TASK_STATE_EVENTS, item_subject, queue_stream, task_subject
+from aj_sdk.wire.stamp import ItemRef, Stamp
+from aj_sdk.wire.state import FINAL_STATES, TaskState
+from aj_sdk.wire.task import TaskRecord, TaskResult
+from aj_sdk.wire.times import NS_PER_S
+
+pytestmark = pytest.mark.server
+
+NOW = 1_700_000_000 * NS_PER_S
+
+
+def task(task_id: str = "t1", **changes: object) -> TaskRecord:
+    return TaskRecord(id=task_id, type="email:new", queue="EMAIL", payload=b"{}", created_ns=NOW).replace(**changes)
+
+
+@pytest.fixture
+async def prepared(store: Store, admin: Admin) -> Store:
+    """A store with a task store and a queue that takes two items."""
+    await admin.ensure_task_store()
+    await admin.create_queue(Queue("EMAIL", max_entries=2))
+    return store
+
+
+@pytest.fixture
+async def states(transport: NatsTransport) -> "asyncio.Queue[tuple[str, str]]":
+    """The task states that are told in events, in order."""
+    told: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+
+    def on_event(message: Message) -> None:
+        event = TaskStateEvent.from_wire(message.data)
+        told.put_nowait((event.task_id, event.state.value))
+
+    await transport.subscribe(TASK_STATE_EVENTS, on_event)
+    return told
+
+
+async def record(store: Store, task_id: str = "t1") -> TaskRecord:
+    return (await loaded(store, task_id)).readable()
+
+
+async def item(store: Store, task_id: str = "t1") -> int | None:
+    """Sequence of a task's item."""
+    message = await store.jetstream.last(queue_stream("EMAIL"), item_subject("EMAIL", task_id))
+    return None if message is None else message.sequence
+
+
+async def fill(store: Store) -> None:
+    for name in ("a", "b"):
+        await store.publish_item("EMAIL", name)
+
+
+@pytest.mark.parametrize("state", sorted(FINAL_STATES))
+async def test_a_task_that_has_ended_starts_over(
+    prepared: Store, states: "asyncio.Queue[tuple[str, str]]", state: TaskState
+) -> None:
+    ended = task(
+        state=state,
+        tries=3,
+        tried_ns=NOW,
+        last_err="boom",
+        result=TaskResult(payload="x", completed_ns=NOW),
+        signature="ab" * 64,
+        extra={"trace": 1},
+    )
+    await prepared.save(ended, expected=0, stamp=Stamp("b", ItemRef(1, 1)))
+    fresh = await retry(prepared, "t1")
+    assert fresh == task(signature="ab" * 64, extra={"trace": 1})
+    stored = await loaded(prepared, "t1")
+    assert (stored.record, stored.stamp) == (fresh, None)
+    assert await item(prepared) is not None
+    assert await states.get() == ("t1", "new")
+
+
+async def test_a_task_with_dependencies_starts_over_as_blocked(prepared: Store) -> None:
+    ended = task(state=TaskState.UNREACHABLE, dependencies=("t0",), dependency_results={"t0": None})
+    await prepared.save(ended, expected=0)
+    assert await retry(prepared, "t1") == task(state=TaskState.BLOCKED, dependencies=("t0",))
+
+
+@pytest.mark.parametrize("state", sorted(set(TaskState) - FINAL_STATES))
+async def test_a_task_that_has_not_ended_cannot_be_retried(prepared: Store, state: TaskState) -> None:
+    await prepared.save(task(state=state), expected=0)
+    with pytest.raises(TaskStateError, match=f"cannot retry task t1 in state '{state.value}'"):
+        await retry(prepared, "t1")
+
+
+async def test_a_task_without_a_queue_cannot_be_retried(prepared: Store) -> None:
+    await prepared.save(task(state=TaskState.EXPIRED, queue=""), expected=0)
+    with pytest.raises(TaskStateError, match="it has no queue"):
+        await retry(prepared, "t1")
+
+
+async def test_a_task_that_is_not_there_cannot_be_retried(prepared: Store) -> None:
+    with pytest.raises(TaskNotFoundError):
+        await retry(prepared, "t1")
+
+
+async def test_a_record_that_cannot_be_read_cannot_be_retried(prepared: Store) -> None:
+    await prepared.jetstream.publish(task_subject("t1"), b"{}")
+    with pytest.raises(DecodeError):
+        await retry(prepared, "t1")
+
+
+async def test_a_retry_replaces_the_old_item_and_removes_the_old_schedule(prepared: Store) -> None:
+    await prepared.save(task(state=TaskState.EXPIRED), expected=0)
+    await prepared.publish_item("EMAIL", "t1")
+    await prepared.park_item("EMAIL", "t1", 2 * NOW)
+    old = await item(prepared)
+    await retry(prepared, "t1")
+    assert await item(prepared) not in (None, old)
+    assert [place.stream for place in await prepared.find_items("EMAIL", "t1")] == [queue_stream("EMAIL")]
+
+
+async def test_a_schedule_of_the_new_round_survives_the_retry(prepared: Store) -> None:
+    class Overtaken(Store):
+        async def remove_items(self, places: Iterable[Place]) -> None:
+            await prepared.park_item("EMAIL", "t1", 2 * NOW)
+            await super().remove_items(places)
+
+    await prepared.save(task(state=TaskState.EXPIRED), expected=0)
+    await prepared.park_item("EMAIL", "t1", 2 * NOW)
+    await retry(Overtaken(prepared.jetstream), "t1")
+    assert await prepared.standing("EMAIL", "t1") is not None
+
+
+async def test_of_two_who_retry_one_wins(prepared: Store) -> None:
+    await prepared.save(task(state=TaskState.EXPIRED), expected=0)
+    done = await asyncio.gather(retry(prepared, "t1"), retry(prepared, "t1"), return_exceptions=True)
+    kinds = {type(outcome) for outcome in done}
+    assert TaskRecord in kinds
+    assert kinds <= {TaskRecord, ConflictError, TaskStateError}
+    assert (await record(prepared)).state is TaskState.NEW
+
+
+async def test_a_retry_into_a_full_queue_is_a_queue_error_that_can_be_retried(prepared: Store) -> None:
+    await prepared.save(task(state=TaskState.EXPIRED), expected=0)
+    await fill(prepared)
+    with pytest.raises(QueueFullError):
+        await retry(prepared, "t1")
+    assert (await record(prepared)).state is TaskState.QUEUE_ERROR
+    await prepared.remove_item("EMAIL", "a")
+    assert (await retry(prepared, "t1")).state is TaskState.NEW
