@@ -17,7 +17,7 @@ from typing import Any
 import nats
 import uvloop
 
-from aj_bridge.engine.bridge import Bridge, BridgeOptions
+from aj_bridge.engine.bridge import Bridge, BridgeOptions, ServedQueue
 from aj_bridge.engine.meter import UPDATES
 from aj_sdk.jetstream import JetStream
 from aj_sdk.transport import NatsTransport
@@ -40,6 +40,9 @@ class CountingMeter:
     def set(self, name: str, value: float, /, **labels: str) -> None:
         """Ignore gauges."""
 
+    def add(self, name: str, by: float, /, **labels: str) -> None:
+        """Ignore gauges."""
+
     def observe(self, name: str, value: float, /, **labels: str) -> None:
         """Ignore summaries."""
 
@@ -56,7 +59,7 @@ async def bridge(server: str, queue: str, count: int, concurrency: int) -> float
     async with NatsTransport(connection) as transport:
         worker = Bridge(
             JetStream(transport),
-            BridgeOptions(queue=queue, concurrency=concurrency),
+            BridgeOptions(queues=(ServedQueue(name=queue),), concurrency=concurrency),
             CountingMeter(count, done),
         )
         await worker.run(lambda *_: times.update(begin=time.perf_counter()))

@@ -58,4 +58,4 @@ def test_the_configuration_file_on_the_page_is_one(tmp_path: Path) -> None:
     file = tmp_path / "bridge.toml"
     file.write_text(shown)
     config = load_config({"config": str(file)}, {})
-    assert (config.queue, config.concurrency, config.log_format) == ("EMAIL", 200, "json")
+    assert (config.queue, config.concurrency, config.log_format) == ((("EMAIL", None),), 200, "json")

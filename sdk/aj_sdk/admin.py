@@ -254,15 +254,44 @@ class Admin:
         stream, consumer = await self._queue(name)
         settings, configured = read_settings(name, stream["config"], consumer["config"])
         if configured:
-            _log.info(
-                "queue %s was configured from outside: max run time and max tries are taken over, the lease restored",
-                name,
-            )
-            await self._save_consumer(stream["config"], consumer["config"], settings)
-        parks = streams.has_source(stream["config"])
+            await self._take_over(settings, stream, consumer)
+        parks = sourced = streams.has_source(stream["config"])
         if parks or adopt:
             parks = await self._try_delayed(settings) and (parks or await self._add_source(stream["config"], name))
-        return BoundQueue(settings=settings, parks=parks)
+        return BoundQueue(settings=settings, parks=parks, sourced=parks or sourced, created=stream["created"])
+
+    async def look_at_queue(self, bound: BoundQueue, *, adopt: bool) -> BoundQueue:
+        """Read a bound queue's settings again, for a worker that goes on: two requests where nothing has changed.
+
+        A queue that was made anew is bound anew. A consumer that is gone is made again as it was, where the queue may
+        be changed at all.
+
+        Args:
+            bound: the queue as it was when it was last looked at.
+            adopt: see `bind_queue`.
+
+        Raises:
+            QueueNotFoundError: there is no such queue.
+            StoreError: the store failed or said no.
+        """
+        name = bound.settings.name
+        try:
+            stream, consumer = await self._queue(name)
+        except RefusedError as err:
+            if err.code != CONSUMER_NOT_FOUND or not adopt:
+                raise
+            info = await self._stream_info(queue_stream(name))
+            if info["created"] != bound.created:
+                raise  # somebody is just making it
+            _log.warning("queue %s has lost its consumer, making it again", name)
+            await self._js.save_consumer(queue_stream(name), streams.consumer_config(bound.settings), "create")
+            stream, consumer = await self._queue(name)
+        if stream["created"] != bound.created or streams.has_source(stream["config"]) != bound.sourced:
+            return await self.bind_queue(name, adopt=adopt)
+        settings, configured = read_settings(name, stream["config"], consumer["config"])
+        if configured:
+            await self._take_over(settings, stream, consumer)
+        return msgspec.structs.replace(bound, settings=settings)
 
     async def configure_queue(
         self,
@@ -276,6 +305,7 @@ class Admin:
         discard_old: bool | None = None,
         replicas: int | None = None,
         lease: Span | None = None,
+        weight: int | None = None,
     ) -> QueueSettings:
         """Change a queue; what is left out stays. See `Queue` for the meanings.
 
@@ -300,6 +330,7 @@ class Admin:
             "discard_old": discard_old,
             "replicas": replicas,
             "lease_ns": None if lease is None else max(_checked_span(lease, "lease"), 1),
+            "weight": weight,
         }
         wanted = msgspec.structs.replace(current, **{key: value for key, value in changes.items() if value is not None})
         wanted.check()
@@ -424,6 +455,13 @@ class Admin:
                 f"queue {name}", CONSUMER_NOT_FOUND, f"has no consumer; `ajc queue add {name}` completes it"
             )
         return stream, consumer
+
+    async def _take_over(self, settings: QueueSettings, stream: Mapping[str, Any], consumer: Mapping[str, Any]) -> None:
+        _log.info(
+            "queue %s was configured from outside: max run time and max tries are taken over, the lease restored",
+            settings.name,
+        )
+        await self._save_consumer(stream["config"], consumer["config"], settings)
 
     async def _save_consumer(
         self, stream: Mapping[str, Any], consumer: Mapping[str, Any], settings: QueueSettings

@@ -18,10 +18,14 @@ class BoundQueue(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         settings: its settings.
         parks: whether waiting items fire into it, so that they may wait outside of its consumer.
+        sourced: whether its stream names the stream of waiting items as a source, which is not enough on each server.
+        created: when its stream was made, as the server tells it; a queue made again under its name has another.
     """
 
     settings: QueueSettings
     parks: bool
+    sourced: bool = False
+    created: str = ""
 
 
 class QueueInfo(msgspec.Struct, frozen=True, kw_only=True):

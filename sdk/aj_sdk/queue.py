@@ -44,6 +44,7 @@ class Queue:
         discard_old: at that limit drop the oldest item instead of refusing the new one.
         lease: how long a bridge owns an item without a sign of life; 30 seconds when it is not said.
         go_workers: make it for workers of the Go project too, which know one time only, the max run time.
+        weight: its part of the slots of a bridge that serves other queues beside it, 1 to 1000.
 
     Raises:
         InvalidConfigError: with every fault.
@@ -61,6 +62,7 @@ class Queue:
     discard_old: bool = False
     lease: Span | None = None
     go_workers: bool = False
+    weight: int = 1
 
     def __post_init__(self) -> None:
         if self.go_workers and self.lease is not None:
@@ -87,6 +89,7 @@ class Queue:
             replicas=self.replicas,
             memory=self.memory,
             max_entries=self.max_entries,
+            weight=self.weight,
             discard_old=self.discard_old,
             **spans,
         )

@@ -19,7 +19,7 @@ from aj_sdk.wire.names import (
     item_subjects,
     queue_stream,
 )
-from aj_sdk.wire.queue import QueueSettings, ack_wait_ns
+from aj_sdk.wire.queue import META_WEIGHT, QueueSettings, ack_wait_ns
 from aj_sdk.wire.times import NS_PER_S, format_duration, parse_duration
 
 __all__ = [
@@ -229,7 +229,8 @@ def server_version(config: Mapping[str, Any]) -> str:
 
 def _metadata(config: Mapping[str, Any], settings: QueueSettings) -> dict[str, str]:
     theirs: Mapping[str, str] = config.get("metadata") or {}
-    return {name: value for name, value in theirs.items() if not name.startswith(_SERVERS_OWN)} | settings.metadata()
+    kept = {name: value for name, value in theirs.items() if not name.startswith(_SERVERS_OWN) and name != META_WEIGHT}
+    return kept | settings.metadata()
 
 
 def _common(*, memory: bool, replicas: int, max_age_ns: int = 0) -> Config:

@@ -79,6 +79,7 @@ _QUEUE: Final[dict[str, list[JSON]]] = {
     "memory": _NO_FLAG,
     "lease": [-1, 1, 199_999_999, "30s", *_NO_INTEGER],
     "go_workers": _NO_FLAG,
+    "weight": [0, -1, 1001, *_NO_INTEGER],
 }
 _SCHEDULE: Final[dict[str, list[JSON]]] = {
     "name": _NO_NAME,

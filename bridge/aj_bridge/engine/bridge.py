@@ -1,53 +1,106 @@
-"""A bridge: one process that takes the items of a queue to their handlers.
+"""A bridge: one process that takes the items of its queues to their handlers.
 
-`Bridge.run` is the whole life cycle: bind the queue, answer other bridges, work, drain.
+`Bridge.run` is the whole life cycle: bind the queues, answer other bridges, take up the duties, work, drain.
 """
 
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import msgspec
 
 from aj_bridge.core.retry import POLICIES, RetryPolicy
 from aj_bridge.engine.clock import Clock
-from aj_bridge.engine.dispatch import RemoteHandlers
+from aj_bridge.engine.dispatch import Dispatch, RemoteHandlers
+from aj_bridge.engine.duties import Duty, on_duty
 from aj_bridge.engine.held import HeldClaims
 from aj_bridge.engine.meter import POLL_ERRORS, POLLS, Meter, NoMeter
 from aj_bridge.engine.parts import Parts
 from aj_bridge.engine.peers import NatsPeers
 from aj_bridge.engine.processor import Processor
 from aj_bridge.engine.router import Router
-from aj_bridge.storage.jetstream import open_storage
+from aj_bridge.engine.settings import SettingsWatch
+from aj_bridge.engine.slots import Seat, Slots
+from aj_bridge.storage.jetstream import PULL_S, SHORT_PULL_S, open_storage
+from aj_bridge.storage.protocols import Storage
+from aj_sdk.errors import InvalidConfigError
 from aj_sdk.ids import new_id
 from aj_sdk.jetstream import JetStream
-from aj_sdk.wire.queue import QueueSettings
+from aj_sdk.wire.names import check_name
+from aj_sdk.wire.queue import MAX_WEIGHT
 from aj_sdk.wire.signing import Verifier
+from aj_sdk.wire.stamp import ItemRef
 
-__all__ = ["Bridge", "BridgeOptions"]
+__all__ = ["Bridge", "BridgeOptions", "Line", "ServedQueue"]
+
+
+class ServedQueue(msgspec.Struct, frozen=True, kw_only=True):
+    """A queue that a bridge serves.
+
+    Attributes:
+        name: the queue.
+        weight: its part of the slots, beside the other queues; None for the one that is stored with the queue.
+
+    Raises:
+        InvalidNameError: the name is none.
+        InvalidConfigError: the weight is not 1 to 1000.
+    """
+
+    name: str
+    weight: int | None = None
+
+    def __post_init__(self) -> None:
+        check_name(self.name, "queue name")
+        if self.weight is not None and not 1 <= self.weight <= MAX_WEIGHT:
+            raise InvalidConfigError((f"queue {self.name}: weight must be 1 to {MAX_WEIGHT}",))
 
 
 class BridgeOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How a bridge works.
 
     Attributes:
-        queue: the queue, which must be there.
+        queues: the queues, which must be there; at least one, none twice.
         routes: which types it takes, by route; none = all, each by its own type.
-        concurrency: tasks in hand at once.
+        concurrency: tasks in hand at once, over all queues.
         policy: the backoff.
         adopt: let items of a queue that the Go project made wait outside it.
         grace_s: seconds that tasks in hand may take when the bridge stops.
         verifier: what looks at the signatures of tasks; None where they are not looked at.
+
+    Raises:
+        InvalidConfigError: no queue, or one that is there twice.
     """
 
-    queue: str
+    queues: tuple[ServedQueue, ...]
     routes: tuple[str, ...] = ()
     concurrency: int = 100
     policy: RetryPolicy = POLICIES["default"]
     adopt: bool = True
     grace_s: float = 30.0
     verifier: Verifier | None = None
+
+    def __post_init__(self) -> None:
+        names = [queue.name for queue in self.queues]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if not names or twice:
+            raise InvalidConfigError(tuple(f"queue {name} is there twice" for name in twice) or ("no queue to serve",))
+
+
+class Line(msgspec.Struct, frozen=True, kw_only=True):
+    """One queue at work.
+
+    Attributes:
+        storage: the queue.
+        held: its claims in hand.
+        seat: its place at the slots.
+        processor: what works on it.
+    """
+
+    storage: Storage
+    held: HeldClaims
+    seat: Seat
+    processor: Processor
 
 
 class Bridge:
@@ -64,6 +117,9 @@ class Bridge:
         self.options = options
         self._jetstream = jetstream
         self._meter = meter or NoMeter()
+        self._clock = Clock()
+        self._slots = Slots(options.concurrency, self._clock.monotonic)
+        self._lines: list[Line] = []
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
 
@@ -73,48 +129,72 @@ class Bridge:
             self._hurry.set()
         self._stop.set()
 
-    async def run(self, ready: Callable[[QueueSettings, bool], None] | None = None) -> int:
+    async def run(self, ready: Callable[[Sequence[Line]], None] | None = None) -> int:
         """Work until `stop`.
 
         Args:
-            ready: called once when the queue is bound, with its settings and whether waiting items wait outside it.
+            ready: called once when the queues are bound and work begins.
 
         Returns:
             How many tasks in hand were cancelled because the grace period was over.
 
         Raises:
-            QueueNotFoundError: there is no such queue.
+            QueueNotFoundError: a queue is not there.
             StoreError: the store failed while binding.
         """
-        async with self._open() as (processor, settings, schedules):
+        peers = NatsPeers(self._jetstream.transport, self.id, self._holds)
+        dispatch = RemoteHandlers(self._jetstream.transport, self._clock)
+        async with contextlib.AsyncExitStack() as stack:
+            for queue in self.options.queues:
+                self._lines.append(await stack.enter_async_context(self._line(queue, peers, dispatch)))
+            stack.callback(self._slots.close)
+            await stack.enter_async_context(peers.answering())
+            await stack.enter_async_context(on_duty(self._duties()))
             if ready is not None:
-                ready(settings, schedules)
-            return await processor.run(self._stop, self.options.grace_s, self._hurry)
+                ready(self._lines)
+            return await self._work()
+
+    def _duties(self) -> list[Duty]:
+        """All that this bridge does beside its tasks; they begin when the queues are bound and end after the tasks."""
+        return [
+            *(SettingsWatch(line.storage) for line in self._lines),
+        ]
+
+    async def _work(self) -> int:
+        async with asyncio.TaskGroup() as group:
+            works = [
+                group.create_task(line.processor.run(self._stop, self.options.grace_s, self._hurry))
+                for line in self._lines
+            ]
+        return sum(work.result() for work in works)
+
+    def _holds(self, task_id: str, item: ItemRef) -> bool:
+        return any(line.held.holds(task_id, item) for line in self._lines)
 
     @contextlib.asynccontextmanager
-    async def _open(self) -> AsyncIterator[tuple[Processor, QueueSettings, bool]]:
-        options = self.options
-        clock = Clock()
-        transport = self._jetstream.transport
-        meter, queue = self._meter, options.queue
+    async def _line(self, queue: ServedQueue, peers: NatsPeers, dispatch: Dispatch) -> AsyncIterator[Line]:
+        options, meter = self.options, self._meter
 
         def polled(well: bool) -> None:
-            meter.inc(POLLS if well else POLL_ERRORS, queue=queue)
+            meter.inc(POLLS if well else POLL_ERRORS, queue=queue.name)
 
-        async with open_storage(self._jetstream, queue, adopt=options.adopt, polled=polled) as storage:
-            held = HeldClaims(self.id, storage.items, clock)
-            peers = NatsPeers(transport, self.id, held.holds)
+        # Beside others a queue must not have asked for much for long: its demand falls when it has no backlog.
+        pull_s = PULL_S if len(options.queues) == 1 else SHORT_PULL_S
+        async with open_storage(
+            self._jetstream, queue.name, adopt=options.adopt, polled=polled, pull_s=pull_s
+        ) as storage:
+            held = HeldClaims(self.id, storage.items, self._clock)
+            seat = self._slots.seat(storage.items, lambda: len(held), queue.weight)
             parts = Parts(
                 owner=self.id,
                 storage=storage,
-                dispatch=RemoteHandlers(transport, clock),
+                dispatch=dispatch,
                 peers=peers,
                 router=Router(options.routes),
                 policy=options.policy,
                 meter=meter,
-                clock=clock,
+                clock=self._clock,
                 random=random.random,
                 verifier=options.verifier,
             )
-            async with peers.answering():
-                yield Processor(parts, held, options.concurrency), storage.items.settings, storage.waiting.schedules
+            yield Line(storage=storage, held=held, seat=seat, processor=Processor(parts, held, seat))

@@ -34,10 +34,8 @@ class Calls:
     def __init__(self, parts: Parts, spawn: Callable[[Coroutine[Any, Any, None]], None]) -> None:
         self._parts = parts
         self._spawn = spawn
-        self._max_run_time_ns = parts.storage.items.settings.max_run_time_ns
         self._breakers = Breakers(parts.clock.monotonic, parts.random)
         self._invocations = count(1)
-        self._under_way = 0
 
     def closed(self, task_type: str) -> tuple[int, str] | None:
         """Say whether a task of this type must wait because nobody answers: for how many nanoseconds, and why."""
@@ -60,17 +58,16 @@ class Calls:
         meter = self._parts.meter
         labels = {"queue": record.queue, "type": record.type}
         began = self._parts.clock.monotonic()
-        self._under_way += 1
-        meter.set(m.BUSY, self._under_way)
+        meter.add(m.BUSY, 1)
         try:
             invocation = f"{self._parts.owner}.{next(self._invocations)}"
-            outcome = await self._parts.dispatch.call(record, route, invocation, self._max_run_time_ns)
+            run_time_ns = self._parts.storage.items.settings.max_run_time_ns
+            outcome = await self._parts.dispatch.call(record, route, invocation, run_time_ns)
         except Nobody as nobody:
             meter.inc(m.NO_RESPONDERS, **labels)
             return NoResponders(nobody.subject, self._breakers.missed(record.type))
         finally:
-            self._under_way -= 1
-            meter.set(m.BUSY, self._under_way)
+            meter.add(m.BUSY, -1)
         meter.observe(m.HANDLER_RUNTIME, self._parts.clock.monotonic() - began, **labels)
         if not isinstance(outcome, Completed):
             meter.inc(m.HANDLER_ERRORS, **labels)

@@ -60,7 +60,6 @@ class HeldClaims:
         self._owner = owner
         self._items = items
         self._clock = clock
-        self._lease_s = items.ack_wait_ns / NS_PER_S
         self._held: dict[ItemRef, Held] = {}
         self._renewals: set[asyncio.Task[None]] = set()
 
@@ -69,6 +68,11 @@ class HeldClaims:
 
     def __iter__(self) -> Iterator[Held]:
         return iter(list(self._held.values()))
+
+    @property
+    def _lease_s(self) -> float:
+        # Not kept: the queue may be configured at any time.
+        return self._items.ack_wait_ns / NS_PER_S
 
     def take(self, claim: Claim) -> Held:
         """Begin to hold a claim."""
@@ -93,11 +97,10 @@ class HeldClaims:
 
     async def keep(self) -> None:
         """Renew what is in hand, three times a lease, until cancelled."""
-        look_s = min(_SLOWEST_LOOK_S, self._lease_s / _LOOKS_PER_LEASE)
-        renew_below_s = self._lease_s * (1 - 1 / _RENEWALS_PER_LEASE)
         try:
             while True:
-                await asyncio.sleep(look_s)
+                await asyncio.sleep(min(_SLOWEST_LOOK_S, self._lease_s / _LOOKS_PER_LEASE))
+                renew_below_s = self._lease_s * (1 - 1 / _RENEWALS_PER_LEASE)
                 now = self._clock.monotonic()
                 for held in self:
                     # A lease that may be over is somebody else's by now, and is not kept from running out.

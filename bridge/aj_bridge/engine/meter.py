@@ -39,6 +39,9 @@ class Meter(Protocol):
     def set(self, name: str, value: float, /, **labels: str) -> None:
         """Set a gauge."""
 
+    def add(self, name: str, by: float, /, **labels: str) -> None:
+        """Move a gauge up or down: several queues may share one."""
+
     def observe(self, name: str, value: float, /, **labels: str) -> None:
         """Add to a summary."""
 
@@ -50,6 +53,9 @@ class NoMeter:
         """See `Meter`."""
 
     def set(self, name: str, value: float, /, **labels: str) -> None:
+        """See `Meter`."""
+
+    def add(self, name: str, by: float, /, **labels: str) -> None:
         """See `Meter`."""
 
     def observe(self, name: str, value: float, /, **labels: str) -> None:

@@ -22,6 +22,7 @@ from aj_bridge.engine.parts import Parts
 from aj_bridge.engine.patience import LeaseOver, Lost, patiently, quietly
 from aj_bridge.engine.peers import ASK_TIMEOUT_S
 from aj_bridge.engine.saves import Saves
+from aj_bridge.engine.slots import Seat
 from aj_sdk.errors import SignatureError, StoreError, TaskTooLargeError
 from aj_sdk.wire.names import is_name
 from aj_sdk.wire.stored import Stored
@@ -38,19 +39,18 @@ class Processor:
     Args:
         parts: what it is made of.
         held: the claims in hand, shared with those who answer for them.
-        concurrency: how many claims are worked on at once.
+        seat: the queue's place at the bridge's slots.
     """
 
-    def __init__(self, parts: Parts, held: HeldClaims, concurrency: int) -> None:
+    def __init__(self, parts: Parts, held: HeldClaims, seat: Seat) -> None:
         self._parts = parts
         self._storage = parts.storage
         self._held = held
-        self._concurrency = concurrency
-        self._queue = parts.storage.items.settings
+        self._seat = seat
+        self._name = parts.storage.items.settings.name
         self._saves = Saves(parts, held)
         self._calls = Calls(parts, self._spawn)
         self._endings = Endings(parts, held)
-        self._slots = asyncio.Semaphore(concurrency)
         self._work: set[asyncio.Task[None]] = set()
         self._stopping = False
 
@@ -119,7 +119,7 @@ class Processor:
     async def _take(self) -> None:
         items = self._storage.items
         while True:
-            items.want(self._concurrency - len(self._held))
+            self._seat.ask()
             claims = await items.next()
             # Held from here on, so that leases are renewed while the records are loaded.
             burst = [self._held.take(claim) for claim in claims]
@@ -152,19 +152,19 @@ class Processor:
 
     async def _claim(self, held: Held, stored: Stored | None) -> None:
         try:
-            await self._slots.acquire()
+            await self._seat.enter()
             try:
                 await self._work_on(held, stored)
             except Lost as lost:
                 await self._after_refusal(held, lost.stored)
             finally:
-                self._slots.release()
+                self._seat.leave()
         except LeaseOver:
             self._dropped("lease", held, "the lease may have passed")
         except StoreError as err:
             # Not acknowledged, so it comes again when the lease is over.
             _log.warning("storage failed, the item comes again: %s", err, extra=_fields(held))
-            self._parts.meter.inc(m.DROPPED, queue=self._queue.name, why="storage")
+            self._parts.meter.inc(m.DROPPED, queue=self._name, why="storage")
         except asyncio.CancelledError:
             _log.warning("gave up a task in hand, it comes again when its lease is over", extra=_fields(held))
             raise
@@ -175,7 +175,7 @@ class Processor:
 
     def _let_go(self, held: Held) -> None:
         self._held.drop(held)
-        self._storage.items.want(self._concurrency - len(self._held))
+        self._seat.ask()
 
     # Decisions.
 
@@ -189,7 +189,7 @@ class Processor:
         known = Known(
             claim=held.claim,
             stored=stored,
-            queue=self._queue,
+            queue=self._storage.items.settings,
             ack_wait_ns=self._storage.items.ack_wait_ns,
             now_ns=self._parts.clock.now_ns(),
             schedules=self._storage.waiting.schedules,
@@ -268,7 +268,7 @@ class Processor:
 
     async def _start(self, held: Held, before: TaskRecord, record: TaskRecord, event: Event) -> None:
         if event is Event.TAKEN_OVER:
-            self._parts.meter.inc(m.TAKEN_OVER, queue=self._queue.name)
+            self._parts.meter.inc(m.TAKEN_OVER, queue=self._name)
         try:
             await self._saves.save(held, before, record, event)
         except TaskTooLargeError as err:
@@ -287,7 +287,7 @@ class Processor:
         decision = settle(
             record,
             outcome,
-            queue=self._queue,
+            queue=self._storage.items.settings,
             policy=self._parts.policy,
             attempt=record.tries if self._storage.waiting.schedules else held.claim.item.delivery,
             now_ns=self._parts.clock.now_ns(),
@@ -309,7 +309,7 @@ class Processor:
         parked = await patiently(
             lambda: waiting.park(held.claim, park.due_ns, park.silent), lambda: self._held.valid(held)
         )
-        self._parts.meter.inc(m.PARKED, queue=self._queue.name, why=park.event.name.lower() if park.event else "wait")
+        self._parts.meter.inc(m.PARKED, queue=self._name, why=park.event.name.lower() if park.event else "wait")
         answered_meanwhile = False
         if park.record is not None:
             assert park.event is not None
@@ -346,16 +346,16 @@ class Processor:
 
     def _count_end(self, event: Event) -> None:
         if event is Event.PAST_DEADLINE:
-            self._parts.meter.inc(m.PAST_DEADLINE, queue=self._queue.name)
+            self._parts.meter.inc(m.PAST_DEADLINE, queue=self._name)
         elif event is Event.TRIES_USED_UP:
-            self._parts.meter.inc(m.PAST_MAX_TRIES, queue=self._queue.name)
+            self._parts.meter.inc(m.PAST_MAX_TRIES, queue=self._name)
         elif event is Event.PARENT_FAILED:
             self._parts.meter.inc(m.DEPENDENCIES_FAILED)
 
     async def _after_refusal(self, held: Held, stored: Stored | None) -> None:
         # Somebody else wrote. A final record is finished with, so that its item does not hold a slot for a lease;
         # in all other cases whoever wrote owns the item.
-        self._parts.meter.inc(m.REFUSED, queue=self._queue.name)
+        self._parts.meter.inc(m.REFUSED, queue=self._name)
         if stored is None or stored.record is None or not stored.record.state.final:
             self._dropped("refused", held, "somebody else saved the task")
             return
@@ -363,7 +363,7 @@ class Processor:
         await self._storage.items.ack(held.claim)
 
     def _dropped(self, why: str, held: Held, text: str) -> None:
-        self._parts.meter.inc(m.DROPPED, queue=self._queue.name, why=why)
+        self._parts.meter.inc(m.DROPPED, queue=self._name, why=why)
         _log.info("dropped an item: %s", text, extra=_fields(held))
 
 

@@ -21,6 +21,7 @@ from aj_bridge.faces.kinds import (
     path,
     seed,
     text,
+    weighted,
 )
 from aj_bridge.faces.logs import FORMATS, LEVELS
 from aj_bridge.faces.options import ConfigFile, Values, add_options, merge, option, options_of, read_config_file
@@ -65,10 +66,12 @@ def _go_port(text: str) -> str:
 class BridgeConfig:
     """Settings of one bridge process; each says what it is in its own row. Times are integer nanoseconds."""
 
-    queue: str = option(
-        name("queue name"),
-        "Queue whose tasks the bridge takes to their handlers",
-        default=DEFAULT_QUEUE,
+    queue: tuple[tuple[str, int | None], ...] = option(
+        weighted("queue name"),
+        "Queue whose tasks the bridge takes to their handlers, and its part of the slots beside other queues; "
+        "without a weight the one that is stored with the queue",
+        default=((DEFAULT_QUEUE, None),),
+        many=True,
         aliases={"AJC_QUEUE": _same, "AJ_WORK_QUEUE": _same},
     )
     server: str = option(
@@ -96,7 +99,7 @@ class BridgeConfig:
     )
     concurrency: int = option(
         number(1, 100_000),
-        "Tasks in hand at a time",
+        "Tasks in hand at a time, over all queues",
         default=100,
         unit="tasks",
         aliases={"AJC_CONCURRENCY": _same},
@@ -272,7 +275,13 @@ def _fitting(found: Values) -> None:
         found.faults.append(f"{sources['replicas'].text}: the embedded server is alone and keeps 1 copy")
     if values["verify_optional"] and not values["verify"] and not values["verify_seed"]:
         found.faults.append(f"{sources['verify_optional'].text}: needs a key to verify with; add --verify")
-    if not values["create"] and values["queue"] != DEFAULT_QUEUE:
+    names = [queue for queue, _ in values["queue"]]
+    found.faults.extend(
+        f"{sources['queue'].text}: queue {queue} is named twice"
+        for queue in dict.fromkeys(names)
+        if names.count(queue) > 1
+    )
+    if not values["create"] and DEFAULT_QUEUE not in names:
         found.faults.extend(
             f"{sources[field].text}: is for a new queue; add --create"
             for field in _CREATE_ONLY

@@ -12,6 +12,7 @@ from typing import Any, Final
 from aj_sdk.keys import load_key, load_seed
 from aj_sdk.servers import split_servers
 from aj_sdk.wire.names import check_name
+from aj_sdk.wire.queue import MAX_WEIGHT
 from aj_sdk.wire.times import format_duration, parse_duration
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "path",
     "seed",
     "text",
+    "weighted",
 ]
 
 _TRUE: Final = ("1", "true", "yes", "on")
@@ -76,6 +78,11 @@ def text(metavar: str) -> Kind:
 def name(what: str, metavar: str = "NAME", *, empty: bool = False) -> Kind:
     """A name that may cross the wire; also the empty one if `empty`."""
     return Kind(metavar, lambda given: given if empty and not given else check_name(given, what))
+
+
+def weighted(what: str) -> Kind:
+    """A name that may have a weight, `NAME` or `NAME=WEIGHT`; the value is the two, None for no weight."""
+    return Kind("NAME[=WEIGHT]", partial(_weighted, what), _weight_text)
 
 
 def choice(words: Sequence[str]) -> Kind:
@@ -171,6 +178,18 @@ def _address(given: str) -> Address:
 def _servers(given: str) -> str:
     split_servers(given)
     return given
+
+
+def _weight_text(value: tuple[str, int | None]) -> str:
+    given, weight = value
+    return given if weight is None else f"{given}={weight}"
+
+
+def _weighted(what: str, given: str) -> tuple[str, int | None]:
+    text, equals, weight = given.partition("=")
+    if not equals:
+        return check_name(text, what), None
+    return check_name(text, what), _whole(1, MAX_WEIGHT, False, weight)
 
 
 TRUTH: Final = Kind("", _truth, lambda value: "true" if value else "false", bool)

@@ -92,7 +92,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
 class Metrics:
     """The metrics of one process or part of it, in a registry of their own.
 
-    The three verbs are for the hot path: a label child is looked up once and kept.
+    The verbs are for the hot path: a label child is looked up once and kept.
 
     Args:
         extra: rows beside `FAMILIES`.
@@ -123,6 +123,14 @@ class Metrics:
         if child is None:
             child = self._child(key, name, labels, Gauge)
         child.set(value)
+
+    def add(self, name: str, by: float, /, **labels: str) -> None:
+        """Move a gauge up or down."""
+        key = (name, *labels.items())
+        child = self._children.get(key)
+        if child is None:
+            child = self._child(key, name, labels, Gauge)
+        child.inc(by)
 
     def observe(self, name: str, seconds: float, /, **labels: str) -> None:
         """Add a figure to a summary."""

@@ -281,6 +281,8 @@ def _read(row: Option, source: Source, given: Any) -> Any:
 def _from_toml(row: Option, given: Any) -> Any:
     """Check the type, and turn a TOML value into the text that a flag would have."""
     if row.many:
+        if isinstance(given, str):
+            return given
         if not isinstance(given, list) or not all(isinstance(part, str) for part in given):
             raise ValueError('must be a list of texts, like ["a", "b"]')
         return given
@@ -323,5 +325,6 @@ def _click_option(row: Option) -> Callable[[F], F]:
 def _default_text(row: Option) -> str:
     if row.default is None or row.default == () or row.default is False or row.default == "":
         return ""
-    text = "on" if row.default is True else row.kind.show(row.default)
+    shown = ",".join(map(row.kind.show, row.default)) if row.many else row.kind.show(row.default)
+    text = "on" if row.default is True else shown
     return f"`{text}`{f' {row.unit}' if row.unit else ''}"

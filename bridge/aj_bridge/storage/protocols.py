@@ -51,14 +51,21 @@ class Items(Protocol):
 
     @property
     def settings(self) -> QueueSettings:
-        """The queue's settings."""
+        """The queue's settings as they are now; never to be kept, they may be configured at any time."""
 
     @property
     def ack_wait_ns(self) -> int:
         """How long an item stays with its owner without a sign of life: the lease."""
 
+    @property
+    def more(self) -> bool:
+        """Whether more items may be there than came: a backlog is known of, or nothing is known yet."""
+
     def want(self, free: int) -> None:
         """Say how many more items can be started now; no more than that are asked for."""
+
+    async def take_back(self) -> None:
+        """Take back what was asked for and did not come; `want` asks anew."""
 
     async def next(self) -> list[Claim]:
         """Wait for items; all that came together are given together.
@@ -173,6 +180,14 @@ class Pulse(Protocol):
 
 class Storage(Protocol):
     """The four, for one queue."""
+
+    async def refresh(self) -> None:
+        """Read the queue's settings again, and set right what stands in the way of serving it.
+
+        Raises:
+            QueueNotFoundError: there is no such queue any more; it may be made again.
+            StoreError: the store failed.
+        """
 
     @property
     def pulse(self) -> Pulse:

@@ -17,6 +17,7 @@ from aj_sdk.wire.times import NS_PER_MS, NS_PER_S, format_duration, parse_durati
 __all__ = [
     "DEFAULT_LEASE_NS",
     "KEYS",
+    "MAX_WEIGHT",
     "META_LEASE",
     "META_MAX_RUN_TIME",
     "META_MAX_TRIES",
@@ -31,6 +32,7 @@ DEFAULT_LEASE_NS: Final = 30 * NS_PER_S
 _HOUR_NS: Final = 3600 * NS_PER_S
 _MIN_LEASE_NS: Final = 200 * NS_PER_MS
 _MAX_REPLICAS: Final = 5
+MAX_WEIGHT: Final = 1000
 
 META_LEASE: Final = "aj.lease"
 META_MAX_RUN_TIME: Final = "aj.max_run_time"
@@ -49,6 +51,7 @@ KEYS: Final[Mapping[str, bool]] = {
     "memory": False,
     "lease": False,
     "go_workers": False,
+    "weight": False,
 }
 
 
@@ -67,6 +70,7 @@ class QueueSettings(msgspec.Struct, frozen=True, kw_only=True):
         memory: keep the items in memory instead of on disk.
         lease_ns: how long a bridge owns an item without a sign of life; 0 where the queue is made for Go workers,
             which know one AckWait only, the max run time.
+        weight: its part of the slots of a bridge that serves other queues beside it, 1 to 1000.
     """
 
     name: str
@@ -79,6 +83,7 @@ class QueueSettings(msgspec.Struct, frozen=True, kw_only=True):
     replicas: int = 1
     memory: bool = False
     lease_ns: int = DEFAULT_LEASE_NS
+    weight: int = 1
 
     @property
     def ours(self) -> bool:
@@ -106,6 +111,7 @@ class QueueSettings(msgspec.Struct, frozen=True, kw_only=True):
             replicas=fields.integer("replicas", default.replicas),
             memory=fields.flag("memory"),
             lease_ns=0 if fields.flag("go_workers") else lease_ns,
+            weight=fields.integer("weight", default.weight),
         )
 
     def to_map(self) -> dict[str, Any]:
@@ -122,6 +128,7 @@ class QueueSettings(msgspec.Struct, frozen=True, kw_only=True):
             "memory": self.memory,
             "lease": self.lease_ns,
             "go_workers": not self.ours,
+            "weight": self.weight,
         }
 
     def to_wire(self) -> bytes:
@@ -143,6 +150,7 @@ class QueueSettings(msgspec.Struct, frozen=True, kw_only=True):
                 (self.max_concurrent < 1, "max concurrent must be at least 1"),
                 (not 1 <= self.replicas <= _MAX_REPLICAS, "replicas must be 1 to 5"),
                 (self.lease_ns != 0 and self.lease_ns < _MIN_LEASE_NS, "lease must be at least 200ms"),
+                (not 1 <= self.weight <= MAX_WEIGHT, f"weight must be 1 to {MAX_WEIGHT}"),
             )
             if wrong
         ]
@@ -152,13 +160,14 @@ class QueueSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     def metadata(self) -> dict[str, str]:
         """Return what our metadata on the stream and on the consumer says."""
-        if not self.ours:
-            return {}
-        return {
-            META_LEASE: format_duration(self.lease_ns),
-            META_MAX_RUN_TIME: format_duration(self.max_run_time_ns),
-            META_MAX_TRIES: str(self.max_tries),
-        }
+        metadata = {}
+        if self.ours:
+            metadata = {
+                META_LEASE: format_duration(self.lease_ns),
+                META_MAX_RUN_TIME: format_duration(self.max_run_time_ns),
+                META_MAX_TRIES: str(self.max_tries),
+            }
+        return metadata if self.weight == 1 else {**metadata, META_WEIGHT: str(self.weight)}
 
 
 def default_queue() -> QueueSettings:
@@ -214,5 +223,11 @@ def read_settings(name: str, stream: Mapping[str, Any], consumer: Mapping[str, A
         replicas=int(stream.get("num_replicas") or 1),
         memory=stream.get("storage") == "memory",
         lease_ns=lease,
+        weight=_weight(metadata.get(META_WEIGHT, "")),
     )
     return settings, configured
+
+
+def _weight(text: str) -> int:
+    # Whatever else stands there was not written by us.
+    return min(max(int(text), 1), MAX_WEIGHT) if text.isascii() and text.isdigit() else 1

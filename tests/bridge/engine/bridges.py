@@ -18,6 +18,7 @@ from aj_bridge.engine.parts import Parts
 from aj_bridge.engine.peers import ASK_TIMEOUT_S
 from aj_bridge.engine.processor import Processor
 from aj_bridge.engine.router import Router
+from aj_bridge.engine.slots import Slots
 from aj_bridge.storage.memory import Fault, Link, MemoryStorage, MemoryWorld
 from aj_sdk.errors import RefusedError
 from aj_sdk.wire.call import Completed, Failed, Terminated
@@ -172,6 +173,9 @@ class Counts:
     def set(self, name: str, value: float, /, **labels: str) -> None:
         pass
 
+    def add(self, name: str, by: float, /, **labels: str) -> None:
+        self.counts[name] += int(by)
+
     def observe(self, name: str, value: float, /, **labels: str) -> None:
         self.counts[name] += 1
 
@@ -284,7 +288,7 @@ class BridgeAtWork:
                 verifier=verifier,
             ),
             self.held,
-            concurrency,
+            Slots(concurrency, clock.monotonic).seat(self.storage.items, lambda: len(self.held)),
         )
         self.stop = asyncio.Event()
         self._task: asyncio.Task[int] | None = None

@@ -31,7 +31,7 @@ def _faults(environ: Mapping[str, str] | None = None, /, **flags: Any) -> tuple[
 
 def test_without_anything_the_defaults_hold() -> None:
     assert _build() == BridgeConfig(
-        queue="DEFAULT",
+        queue=(("DEFAULT", None),),
         server="",
         context="",
         embedded=False,
@@ -67,7 +67,7 @@ def test_every_default_is_a_value_that_its_own_kind_reads() -> None:
 
 def test_flags_become_values() -> None:
     config = _build(
-        queue="EMAIL",
+        queue=("EMAIL", "SMS=3"),
         create=True,
         max_run_time="1m30s",
         max_tries="-1",
@@ -80,7 +80,7 @@ def test_flags_become_values() -> None:
         log_format="JSON",
     )
     assert config == BridgeConfig(
-        queue="EMAIL",
+        queue=(("EMAIL", None), ("SMS", 3)),
         create=True,
         max_run_time_ns=90 * S,
         max_tries=-1,
@@ -97,8 +97,8 @@ def test_flags_become_values() -> None:
 @pytest.mark.parametrize(
     ("variable", "text", "field", "value"),
     [
-        ("AJC_QUEUE", "GO", "queue", "GO"),
-        ("AJ_WORK_QUEUE", "GO", "queue", "GO"),
+        ("AJC_QUEUE", "GO", "queue", (("GO", None),)),
+        ("AJ_WORK_QUEUE", "GO", "queue", (("GO", None),)),
         ("AJC_CONCURRENCY", "7", "concurrency", 7),
         ("AJ_CONCURRENCY", "7", "concurrency", 7),
         ("AJ_RETRY_POLICY", "1h", "backoff", "1h"),
@@ -120,8 +120,8 @@ def test_the_environment_has_our_names_and_the_go_projects(variable: str, text: 
 
 
 def test_our_own_name_wins_over_the_go_projects() -> None:
-    assert _build({"AJ_QUEUE": "OURS", "AJC_QUEUE": "GO", "AJ_WORK_QUEUE": "GO2"}).queue == "OURS"
-    assert _build({"AJC_QUEUE": "GO", "AJ_WORK_QUEUE": "GO2"}).queue == "GO"
+    assert _build({"AJ_QUEUE": "OURS", "AJC_QUEUE": "GO", "AJ_WORK_QUEUE": "GO2"}).queue == (("OURS", None),)
+    assert _build({"AJC_QUEUE": "GO", "AJ_WORK_QUEUE": "GO2"}).queue == (("GO", None),)
 
 
 def test_no_variable_of_the_go_project_means_something_else_with_us() -> None:
@@ -189,9 +189,9 @@ def test_a_file_is_named_by_flag_or_variable(tmp_path: Path) -> None:
     one, other = tmp_path / "one.toml", tmp_path / "other.toml"
     one.write_text('queue = "ONE"\nconcurrency = 5\n')
     other.write_text('queue = "OTHER"\n')
-    assert load_config({}, {"AJ_CONFIG": str(one)}).queue == "ONE"
+    assert load_config({}, {"AJ_CONFIG": str(one)}).queue == (("ONE", None),)
     config = load_config({"config": str(other)}, {"AJ_CONFIG": str(one), "AJ_CONCURRENCY": "3"})
-    assert (config.queue, config.concurrency) == ("OTHER", 3)
+    assert (config.queue, config.concurrency) == ((("OTHER", None),), 3)
 
 
 def test_a_command_gets_all_flags_but_the_global_ones() -> None:
@@ -204,7 +204,7 @@ def test_a_command_gets_all_flags_but_the_global_ones() -> None:
 
     result = CliRunner().invoke(command, ["--queue", "EMAIL", "--embedded", "--store", "d"], catch_exceptions=False)
     assert result.exit_code == 0
-    assert seen == [BridgeConfig(queue="EMAIL", embedded=True, store=Path("d"))]
+    assert seen == [BridgeConfig(queue=(("EMAIL", None),), embedded=True, store=Path("d"))]
     page = CliRunner().invoke(command, ["--help"]).output
     assert "--config FILE" in page
     assert "--no-adopt / --adopt" in page

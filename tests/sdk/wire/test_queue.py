@@ -32,6 +32,7 @@ SETTINGS = st.builds(
     replicas=st.integers(1, 5),
     memory=st.booleans(),
     lease_ns=st.just(0) | st.integers(200 * 10**6, 2**62),
+    weight=st.integers(1, 1000),
 )
 
 

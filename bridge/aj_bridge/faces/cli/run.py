@@ -8,13 +8,13 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, Final
 
 import click
 
 from aj_bridge.core.retry import policy_named
-from aj_bridge.engine.bridge import Bridge, BridgeOptions
+from aj_bridge.engine.bridge import Bridge, BridgeOptions, Line, ServedQueue
 from aj_bridge.faces.cli.frame import Globals, leaf
 from aj_bridge.faces.config import BridgeConfig, bridge_options, load_config
 from aj_bridge.faces.embedded import EmbeddedServer
@@ -83,7 +83,7 @@ async def _run(config: BridgeConfig) -> int:
         stack.push_async_callback(connection.close)
         transport = await stack.enter_async_context(NatsTransport(connection))
         jetstream = JetStream(transport, prefix=options.js_prefix)
-        await _need_queue(jetstream, config)
+        await _need_queues(jetstream, config)
         metrics = Metrics()
         monitor = ""
         if config.monitor is not None:
@@ -99,7 +99,7 @@ async def _run(config: BridgeConfig) -> int:
         bridge = Bridge(
             jetstream,
             BridgeOptions(
-                queue=config.queue,
+                queues=tuple(ServedQueue(name=name, weight=weight) for name, weight in config.queue),
                 routes=config.remote,
                 concurrency=config.concurrency,
                 policy=policy_named(config.backoff),
@@ -110,12 +110,10 @@ async def _run(config: BridgeConfig) -> int:
             metrics,
         )
 
-        def ready(queue: QueueSettings, schedules: bool) -> None:
-            lease = format_duration(queue.lease_ns) if queue.ours else f"{format_duration(queue.max_run_time_ns)}, Go's"
-            waiting = "outside the queue" if schedules else "in the queue"
+        def ready(lines: Sequence[Line]) -> None:
+            queues = ", ".join(_queue_text(line, alone=len(lines) == 1) for line in lines)
             click.echo(
-                f"ready: bridge {bridge.id}, queue {queue.name} on {options.where}, {config.concurrency} at a time, "
-                f"lease {lease}, retries wait {waiting}{monitor}"
+                f"ready: bridge {bridge.id}, {queues} on {options.where}, {config.concurrency} at a time{monitor}"
             )
 
         with _stop_on_signals(bridge):
@@ -126,6 +124,14 @@ async def _run(config: BridgeConfig) -> int:
         if cancelled:
             _log.warning("%d tasks in hand did not end in time; they run again when their leases are over", cancelled)
         return cancelled
+
+
+def _queue_text(line: Line, *, alone: bool) -> str:
+    queue = line.storage.items.settings
+    weight = "" if alone else f"weight {line.seat.weight}, "
+    lease = format_duration(queue.lease_ns) if queue.ours else f"{format_duration(queue.max_run_time_ns)}, Go's"
+    waiting = "outside the queue" if line.storage.waiting.schedules else "in the queue"
+    return f"queue {queue.name} ({weight}lease {lease}, retries wait {waiting})"
 
 
 def _port(config: BridgeConfig) -> int:
@@ -183,25 +189,27 @@ def _stop_on_signals(bridge: Bridge) -> Iterator[None]:
             loop.remove_signal_handler(number)
 
 
-async def _need_queue(jetstream: JetStream, config: BridgeConfig) -> None:
+async def _need_queues(jetstream: JetStream, config: BridgeConfig) -> None:
     store = Store(jetstream)
     admin = Admin(jetstream, store)
     await admin.ensure_task_store(memory=config.memory, replicas=config.replicas)
-    wanted = default_queue() if config.queue == DEFAULT_QUEUE else None
-    if config.create or wanted is not None:
-        await admin.create_queue(_new_queue(config, wanted or QueueSettings(name=config.queue)))
-        return
-    if config.queue not in await admin.queue_names():
-        raise QueueNotFoundError(config.queue)
+    names = await admin.queue_names()
+    for name, weight in config.queue:
+        wanted = default_queue() if name == DEFAULT_QUEUE else None
+        if config.create or wanted is not None:
+            await admin.create_queue(_new_queue(config, wanted or QueueSettings(name=name), weight))
+        elif name not in names:
+            raise QueueNotFoundError(name)
 
 
-def _new_queue(config: BridgeConfig, default: QueueSettings) -> QueueSettings:
+def _new_queue(config: BridgeConfig, default: QueueSettings, weight: int | None) -> QueueSettings:
     return QueueSettings(
-        name=config.queue,
+        name=default.name,
         max_run_time_ns=config.max_run_time_ns or default.max_run_time_ns,
         max_tries=config.max_tries or default.max_tries,
         max_concurrent=config.max_concurrent or default.max_concurrent,
         replicas=config.replicas,
         memory=config.memory,
         lease_ns=0 if config.go_workers else config.lease_ns,
+        weight=weight or default.weight,
     ).check()

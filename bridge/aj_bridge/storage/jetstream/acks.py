@@ -9,7 +9,7 @@ import msgspec
 
 from aj_sdk.wire.stamp import ItemRef
 
-__all__ = ["ACK", "NAK", "PROGRESS", "TERM", "nak_after", "read_ack_subject", "term"]
+__all__ = ["ACK", "NAK", "PROGRESS", "TERM", "nak_after", "read_ack_subject", "read_pending", "term"]
 
 ACK: Final = b"+ACK"
 NAK: Final = b"-NAK"
@@ -34,6 +34,13 @@ def read_ack_subject(subject: str) -> ItemRef | None:
     if not (delivered.isascii() and delivered.isdigit() and sequence.isascii() and sequence.isdigit()):
         return None
     return ItemRef(int(sequence), int(delivered))
+
+
+def read_pending(subject: str) -> int:
+    """Read how many items nobody had been handed when this one was delivered; 0 when it can't be told."""
+    tokens = subject.split(".")
+    pending = tokens[_V1_TOKENS - 1] if len(tokens) == _V1_TOKENS else tokens[10] if len(tokens) > 10 else ""
+    return int(pending) if pending.isascii() and pending.isdigit() else 0
 
 
 def nak_after(delay_ns: int) -> bytes:

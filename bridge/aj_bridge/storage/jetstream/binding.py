@@ -2,46 +2,111 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
-from aj_bridge.storage.jetstream.items import JetStreamItems
+from aj_bridge.storage.jetstream.items import PULL_S, JetStreamItems
 from aj_bridge.storage.jetstream.notices import JetStreamNotices
 from aj_bridge.storage.jetstream.pulse import EVERY_S, NatsPulse
 from aj_bridge.storage.jetstream.waiting import DelayedItems, ScheduledItems
-from aj_sdk.admin import Admin
+from aj_sdk.admin import Admin, BoundQueue
 from aj_sdk.jetstream import JetStream
 from aj_sdk.store import Store
-from aj_sdk.wire.queue import ack_wait_ns
+from aj_sdk.wire.queue import QueueSettings, ack_wait_ns
 from aj_sdk.wire.times import NS_PER_S
 
 __all__ = ["JetStreamStorage", "open_storage"]
+
+_log = logging.getLogger(__name__)
 
 _BEATS_PER_LEASE: Final = 8
 
 
 class JetStreamStorage:
-    """`Storage` of one queue in JetStream."""
+    """`Storage` of one queue in JetStream; `open_storage` makes it.
+
+    Args:
+        jetstream: the API of the account.
+        admin: what binds the queue.
+        bound: the queue as it was found.
+        adopt: see `open_storage`.
+        polled: see `open_storage`.
+        pull_s: see `open_storage`.
+    """
 
     def __init__(
         self,
-        pulse: NatsPulse,
-        records: Store,
-        items: JetStreamItems,
-        waiting: ScheduledItems | DelayedItems,
-        notices: JetStreamNotices,
+        jetstream: JetStream,
+        admin: Admin,
+        bound: BoundQueue,
+        *,
+        adopt: bool,
+        polled: Callable[[bool], None],
+        pull_s: float,
     ) -> None:
-        self.pulse = pulse
-        self.records = records
-        self.items = items
-        self.waiting = waiting
-        self.notices = notices
+        self._admin = admin
+        self._adopt = adopt
+        self._bound = bound
+        self._transport = jetstream.transport
+        self.records = Store(jetstream)
+        self.notices = JetStreamNotices(jetstream)
+        ack_wait = _ack_wait_ns(bound.settings)
+        self.pulse = NatsPulse(self._transport, _beat_every_s(ack_wait))
+        self.items = JetStreamItems(
+            jetstream, bound.settings, ack_wait, lambda: self.pulse.since, polled, pull_s=pull_s
+        )
+        self.waiting = self._waiting()
+
+    async def refresh(self) -> None:
+        """See `Storage`; a consumer that is gone is made again."""
+        bound = await self._admin.look_at_queue(self._bound, adopt=self._adopt)
+        parks, self._bound = self._bound.parks, bound
+        if bound.settings != self.items.settings:
+            _log.info(
+                "queue %s is configured anew: %s", bound.settings.name, _changes(self.items.settings, bound.settings)
+            )
+            self.items.settings = bound.settings
+            self.items.ack_wait_ns = _ack_wait_ns(bound.settings)
+            self.pulse.every_s = _beat_every_s(self.items.ack_wait_ns)
+        if bound.parks != parks:
+            # The queue was made again, or somebody took its source away.
+            self.waiting = self._waiting()
+
+    def _waiting(self) -> ScheduledItems | DelayedItems:
+        if self._bound.parks:
+            return ScheduledItems(self.records, self._transport)
+        return DelayedItems(self.records, self._transport, self._max_deliver)
+
+    def _max_deliver(self) -> int:
+        settings = self.items.settings
+        return -1 if settings.ours else settings.max_tries
+
+
+def _ack_wait_ns(settings: QueueSettings) -> int:
+    # The Go project's queues know one time only: the run time is the AckWait, the tries are deliveries.
+    return ack_wait_ns(settings.lease_ns) if settings.ours else settings.max_run_time_ns
+
+
+def _beat_every_s(ack_wait: int) -> float:
+    # A claim's lease is counted from the last beat before it came: of a short one too much would be gone already.
+    return min(EVERY_S, ack_wait / NS_PER_S / _BEATS_PER_LEASE)
+
+
+def _changes(before: QueueSettings, after: QueueSettings) -> str:
+    was, now = before.to_map(), after.to_map()
+    return ", ".join(f"{key} {was[key]} -> {now[key]}" for key in now if now[key] != was[key])
 
 
 @asynccontextmanager
 async def open_storage(
-    jetstream: JetStream, queue: str, *, adopt: bool = True, polled: Callable[[bool], None] = lambda _: None
+    jetstream: JetStream,
+    queue: str,
+    *,
+    adopt: bool = True,
+    polled: Callable[[bool], None] = lambda _: None,
+    pull_s: float = PULL_S,
 ) -> AsyncIterator[JetStreamStorage]:
     """Bind a queue and listen for its items.
 
@@ -51,37 +116,27 @@ async def open_storage(
         adopt: let the items of a queue that the Go project made wait outside it too, and turn direct get on where
             the Go project made the task store.
         polled: called for each request for work, and with False when one failed.
+        pull_s: seconds that a request for work waits on the server.
 
     Raises:
         QueueNotFoundError: there is no such queue.
         StoreError: the store failed.
     """
-    store = Store(jetstream)
-    admin = Admin(jetstream, store)
+    admin = Admin(jetstream, Store(jetstream))
     await admin.ensure_task_store()
     if adopt:
         await admin.enable_direct_get()
     await admin.ensure_dead()
     bound = await admin.bind_queue(queue, adopt=adopt)
-    transport = jetstream.transport
-    settings = bound.settings
-    # The Go project's queues know one time only: the run time is the AckWait, the tries are deliveries.
-    ack_wait = ack_wait_ns(settings.lease_ns) if settings.ours else settings.max_run_time_ns
-    max_deliver = -1 if settings.ours else settings.max_tries
-    # A claim's lease is counted from the last beat before it came: of a short one too much would be gone already.
-    pulse = NatsPulse(transport, min(EVERY_S, ack_wait / NS_PER_S / _BEATS_PER_LEASE))
-    await pulse.beat()
-    items = JetStreamItems(jetstream, settings, ack_wait, lambda: pulse.since, polled)
-    waiting: ScheduledItems | DelayedItems = (
-        ScheduledItems(store, transport) if bound.parks else DelayedItems(store, transport, max_deliver)
-    )
-    await items.open()
-    beating = asyncio.create_task(pulse.run(), name="pulse")
+    storage = JetStreamStorage(jetstream, admin, bound, adopt=adopt, polled=polled, pull_s=pull_s)
+    await storage.pulse.beat()
+    await storage.items.open()
+    beating = asyncio.create_task(storage.pulse.run(), name="pulse")
     try:
-        yield JetStreamStorage(pulse, store, items, waiting, JetStreamNotices(jetstream))
+        yield storage
     finally:
         beating.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await beating
-        for claim in await items.close():
-            await items.give_back(claim)
+        for claim in await storage.items.close():
+            await storage.items.give_back(claim)

@@ -14,7 +14,7 @@ from itertools import count
 from typing import Final
 
 from aj_bridge.core.claim import Claim
-from aj_bridge.storage.jetstream.acks import ACK, NAK, PROGRESS, read_ack_subject, term
+from aj_bridge.storage.jetstream.acks import ACK, NAK, PROGRESS, read_ack_subject, read_pending, term
 from aj_bridge.storage.jetstream.waiting import H_DUE
 from aj_sdk.errors import StoreError
 from aj_sdk.jetstream import JetStream
@@ -22,14 +22,23 @@ from aj_sdk.transport import Message, Subscription
 from aj_sdk.wire.codec import encode_json
 from aj_sdk.wire.names import CONSUMER, H_SILENT, queue_stream, task_id_of_subject
 from aj_sdk.wire.queue import QueueSettings
+from aj_sdk.wire.times import NS_PER_S
 
-__all__ = ["JetStreamItems"]
+__all__ = ["PULL_S", "SHORT_PULL_S", "JetStreamItems"]
 
 _log = logging.getLogger(__name__)
 
-_EXPIRES_NS: Final = 30_000_000_000
-_HEARTBEAT_NS: Final = 5_000_000_000
-_SILENCE_S: Final = 2 * _HEARTBEAT_NS / 1e9
+PULL_S: Final = 30.0
+"""How long a pull waits on the server."""
+
+SHORT_PULL_S: Final = 4.0
+"""How long it waits where several queues share a bridge."""
+
+_HEARTBEAT_S: Final = 5.0
+_SILENCE_S: Final = 2 * _HEARTBEAT_S
+_BACKLOG_COMES_S: Final = 0.05
+"""What is there for a pull comes within this time; what does not is not to be had now (MaxAckPending, paused)."""
+
 _TICK_S: Final = 0.5
 _BACKOFF_S: Final = 1.0
 _RENEW_TIMEOUT_S: Final = 2.0
@@ -44,6 +53,11 @@ class JetStreamItems:
         ack_wait_ns: the consumer's AckWait.
         earliest: when, at the earliest, the server can have sent what comes now (`Pulse.since`).
         polled: called for each request for work, and with False when one failed.
+        pull_s: seconds that a request for work waits on the server.
+
+    Attributes:
+        settings: the queue's settings; whoever reads them anew sets them.
+        ack_wait_ns: the consumer's AckWait; the same.
     """
 
     def __init__(
@@ -53,6 +67,8 @@ class JetStreamItems:
         ack_wait_ns: int,
         earliest: Callable[[], float],
         polled: Callable[[bool], None],
+        *,
+        pull_s: float = PULL_S,
     ) -> None:
         self.settings = settings
         self.ack_wait_ns = ack_wait_ns
@@ -64,11 +80,18 @@ class JetStreamItems:
         self._free = 0
         self._pulls: dict[str, int] = {}
         self._numbers = count()
+        self._request = {"expires": int(pull_s * NS_PER_S)}
+        if pull_s > _SILENCE_S:
+            # A shorter one shows by its end that the server is there.
+            self._request["idle_heartbeat"] = int(_HEARTBEAT_S * NS_PER_S)
         self._inbox = ""
         self._subscription: Subscription | None = None
         self._ready: deque[Claim] = deque()
         self._wake = asyncio.Event()
         self._last_frame = 0.0
+        self._asked_or_got = 0.0
+        self._last_item: str | None = None
+        self._complaint = ""
         self._reconnects = 0
         self._blocked_until = 0.0
 
@@ -89,6 +112,24 @@ class JetStreamItems:
         claims = list(self._ready)
         self._ready.clear()
         return claims
+
+    async def take_back(self) -> None:
+        """See `Items`.
+
+        The server drops a pull that nobody listens for any more.
+        """
+        old = self._subscription
+        self._pulls.clear()
+        if old is not None:
+            await self.open()
+            await old.drain()
+
+    @property
+    def more(self) -> bool:
+        """See `Items`."""
+        if self._pulls and time.monotonic() - self._asked_or_got > _BACKLOG_COMES_S:
+            return False
+        return self._last_item is None or read_pending(self._last_item) > 0
 
     def want(self, free: int) -> None:
         """See `Items`."""
@@ -132,9 +173,9 @@ class JetStreamItems:
             return
         token = str(next(self._numbers))
         self._pulls[token] = missing
-        self._last_frame = now
+        self._last_frame = self._asked_or_got = now
         self._polled(True)
-        request = encode_json({"batch": missing, "expires": _EXPIRES_NS, "idle_heartbeat": _HEARTBEAT_NS})
+        request = encode_json({"batch": missing, **self._request})
         try:
             await self._transport.publish(self._next, request, reply=f"{self._inbox}.{token}")
         except StoreError as err:
@@ -142,13 +183,16 @@ class JetStreamItems:
 
     def _on_message(self, message: Message) -> None:
         self._last_frame = time.monotonic()
-        if message.subject.startswith(self._inbox):
+        if not message.reply:
             self._on_status(message)
             return
         item = read_ack_subject(message.reply)
         if item is None:
             _log.warning("queue %s: a message that no consumer sent on %s", self.settings.name, message.subject)
             return
+        self._asked_or_got = self._last_frame
+        self._last_item = message.reply
+        self._complaint = ""
         # The oldest pull is served first.
         for token, left in self._pulls.items():
             if left > 1:
@@ -187,7 +231,8 @@ class JetStreamItems:
             return
         token = message.subject.rpartition(".")[2]
         if status in ("404", "408") or headers.get("Description") == "Message Size Exceeds MaxBytes":
-            self._pulls.pop(token, None)
+            if self._pulls.pop(token, None) is not None:
+                self._last_item = self._complaint = ""  # it had no more for us
             self._wake.set()
             return
         self._fail(token, headers.get("Description") or ("no such queue" if status == "503" else f"status {status}"))
@@ -196,7 +241,10 @@ class JetStreamItems:
         self._pulls.pop(token, None)
         self._polled(False)
         self._blocked_until = time.monotonic() + _BACKOFF_S
-        _log.warning("queue %s: asking for work failed: %s", self.settings.name, reason)
+        if reason != self._complaint:
+            # Each second the same would hide what else there is to say.
+            self._complaint = reason
+            _log.warning("queue %s: asking for work failed: %s", self.settings.name, reason)
 
     async def ack(self, claim: Claim) -> None:
         """See `Items`."""

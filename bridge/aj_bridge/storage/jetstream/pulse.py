@@ -27,7 +27,7 @@ class NatsPulse:
 
     def __init__(self, transport: Transport, every_s: float = EVERY_S) -> None:
         self._transport = transport
-        self._every_s = every_s
+        self.every_s = every_s
         self.since = time.monotonic()
         self.standstills = 0
 
@@ -35,14 +35,14 @@ class NatsPulse:
         """Beat until cancelled."""
         while True:
             await self._try()
-            await asyncio.sleep(self._every_s)
+            await asyncio.sleep(self.every_s)
 
     async def beat(self) -> None:
         """See `Pulse`."""
         asked = time.monotonic()
         while self.since < asked:
             if not await self._try():
-                await asyncio.sleep(self._every_s)
+                await asyncio.sleep(self.every_s)
 
     async def _try(self) -> bool:
         sent = time.monotonic()

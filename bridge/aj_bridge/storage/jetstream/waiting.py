@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -64,12 +65,12 @@ class DelayedItems:
     Args:
         store: the store.
         transport: the connection.
-        max_deliver: the consumer's MaxDeliver, <= 0 for no limit.
+        max_deliver: the consumer's MaxDeliver now, <= 0 for no limit.
     """
 
     schedules = False
 
-    def __init__(self, store: Store, transport: Transport, max_deliver: int) -> None:
+    def __init__(self, store: Store, transport: Transport, max_deliver: Callable[[], int]) -> None:
         self._store = store
         self._transport = transport
         self._max_deliver = max_deliver
@@ -82,7 +83,7 @@ class DelayedItems:
 
     async def leave(self, claim: Claim, parked: Parked) -> None:
         """See `Waiting`."""
-        last = 0 < self._max_deliver <= claim.item.delivery
+        last = 0 < self._max_deliver() <= claim.item.delivery
         if last and claim.due_ns and parked.silent == claim.silent:
             # Published again and at once on its last delivery: MaxDeliver is 1, so it must be held until it is due.
             await asyncio.sleep(max(0, parked.due_ns - time.time_ns()) / NS_PER_S)

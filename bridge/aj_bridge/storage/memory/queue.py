@@ -51,10 +51,7 @@ class WorkQueue:
     """
 
     def __init__(self, settings: QueueSettings) -> None:
-        self.settings = settings
-        # As in JetStream: a queue that the Go project made knows one time only, and counts deliveries.
-        self.ack_wait_ns = ack_wait_ns(settings.lease_ns) if settings.ours else settings.max_run_time_ns
-        self.max_deliver = -1 if settings.ours else settings.max_tries
+        self.configure(settings)
         self.expired: Callable[[Item], None] = lambda _item: None
         self._numbers = count(1)
         self._by_task: dict[str, Item] = {}
@@ -63,6 +60,13 @@ class WorkQueue:
         self._again: deque[int] = deque()
         self._in_flight: set[int] = set()
         self._takers: deque[Taker] = deque()
+
+    def configure(self, settings: QueueSettings) -> None:
+        """Change the queue's settings."""
+        self.settings = settings
+        # As in JetStream: a queue that the Go project made knows one time only, and counts deliveries.
+        self.ack_wait_ns = ack_wait_ns(settings.lease_ns) if settings.ours else settings.max_run_time_ns
+        self.max_deliver = -1 if settings.ours else settings.max_tries
 
     def __iter__(self) -> Iterator[str]:
         return iter([item.task_id for item in self._items.values()])
@@ -74,6 +78,11 @@ class WorkQueue:
     def in_flight(self) -> int:
         """Items handed out and not settled; delayed ones too."""
         return len(self._in_flight)
+
+    @property
+    def backlog(self) -> bool:
+        """Whether there are items that could be handed out now."""
+        return bool(self._again or (self._fresh and len(self._in_flight) < self.settings.max_concurrent))
 
     def publish(
         self,

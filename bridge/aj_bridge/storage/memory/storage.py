@@ -12,6 +12,7 @@ from aj_bridge.storage.protocols import Parked
 from aj_sdk.ids import new_id
 from aj_sdk.wire.dead import DeadLetter
 from aj_sdk.wire.event import TaskStateEvent
+from aj_sdk.wire.queue import QueueSettings
 from aj_sdk.wire.stamp import ItemRef, Stamp
 from aj_sdk.wire.stored import Stored
 from aj_sdk.wire.task import TaskRecord
@@ -53,8 +54,6 @@ class MemoryItems:
     """`Items` in memory."""
 
     def __init__(self, queue: WorkQueue, link: Link) -> None:
-        self.settings = queue.settings
-        self.ack_wait_ns = queue.ack_wait_ns
         self._queue = queue
         self._link = link
         self._free = 0
@@ -63,6 +62,21 @@ class MemoryItems:
         self._ready: deque[Claim] = deque()
         self._wake = asyncio.Event()
         queue.attach(self)
+
+    @property
+    def settings(self) -> QueueSettings:
+        """See `Items`."""
+        return self._queue.settings
+
+    @property
+    def ack_wait_ns(self) -> int:
+        """See `Items`."""
+        return self._queue.ack_wait_ns
+
+    @property
+    def more(self) -> bool:
+        """See `Items`."""
+        return self._queue.backlog
 
     @property
     def room(self) -> int:
@@ -97,6 +111,10 @@ class MemoryItems:
         """See `Items`."""
         self._free = free
         self._link.send(self._queue.serve)
+
+    async def take_back(self) -> None:
+        """See `Items`; nothing stands here but what `want` said last."""
+        self._free = len(self._ready) + self._under_way
 
     async def next(self) -> list[Claim]:
         """See `Items`."""
@@ -275,3 +293,6 @@ class MemoryStorage:
             MemoryScheduled(world, found, self.link) if schedules else MemoryDelayed(world, found, self.link)
         )
         self.notices = MemoryNotices(world, self.link)
+
+    async def refresh(self) -> None:
+        """See `Storage`; the queue's settings are read where they stand."""

@@ -1,0 +1,201 @@
+"""The slots of a bridge, which its queues share; `core.shares` says who gets how many.
+
+Each queue has a seat: through it a processor asks for work and gets a slot for each claim. A queue alone pays nothing
+for what several need.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from aj_bridge.core.shares import Part, demands, spent, turn
+from aj_bridge.storage.protocols import Items
+
+__all__ = ["Seat", "Slots"]
+
+_LOOK_AGAIN_S: Final = 0.05
+"""When to see whether what was asked for came: about as long as `Items.more` waits for it."""
+
+
+class Slots:
+    """All slots of a bridge.
+
+    Args:
+        number: how many claims may be worked on at once.
+        monotonic: seconds that only run forward.
+    """
+
+    def __init__(self, number: int, monotonic: Callable[[], float]) -> None:
+        self.number = number
+        self.running = 0
+        self.paused = False
+        self.monotonic = monotonic
+        self._seats: list[Seat] = []
+        self._dealing = False
+        self._looking: asyncio.TimerHandle | None = None
+
+    def seat(self, items: Items, in_hand: Callable[[], int], weight: int | None = None) -> "Seat":
+        """Give a queue a seat.
+
+        Args:
+            items: the queue's items, which are asked for here.
+            in_hand: how many of its claims are in hand.
+            weight: its weight; None for the one that is stored with the queue.
+        """
+        seat = Seat(self, items, in_hand, weight)
+        self._seats.append(seat)
+        return seat
+
+    def resize(self, number: int) -> None:
+        """Change how many claims may be worked on at once; what is in hand beyond that ends in its own time."""
+        self.number = number
+        self._deal_soon()
+        self._hand_on()
+
+    def pause(self) -> None:
+        """Ask for nothing more; what is in hand goes on."""
+        self.paused = True
+        self._deal_soon()
+
+    def resume(self) -> None:
+        """Ask for work again."""
+        self.paused = False
+        self._deal_soon()
+
+    def close(self) -> None:
+        """Deal no more."""
+        self._seats.clear()
+        if self._looking is not None:
+            self._looking.cancel()
+
+    # For the seats.
+
+    def _ask(self, seat: "Seat") -> None:
+        if len(self._seats) == 1:
+            seat.items.want(0 if self.paused else self.number - seat.in_hand())
+        else:
+            self._deal_soon()
+
+    def _deal_soon(self) -> None:
+        # Once for all that happens in one turn of the loop.
+        if not self._dealing:
+            self._dealing = True
+            asyncio.get_running_loop().call_soon(self._deal)
+
+    def _deal(self) -> None:
+        self._dealing = False
+        if self.paused:
+            for seat in self._seats:
+                seat.items.want(0)
+            return
+        parts = self._parts(lambda seat: max(0, seat.in_hand() - seat.running))
+        for seat, number in zip(self._seats, demands(self.number, parts), strict=True):
+            seat.items.want(number)
+        if self._looking is None and len(parts) > 1 and any(part.more for part in parts):
+            self._looking = asyncio.get_running_loop().call_later(_LOOK_AGAIN_S, self._look_again)
+
+    def _look_again(self) -> None:
+        self._looking = None
+        self._deal()
+
+    def _hand_on(self) -> None:
+        while self.running < self.number:
+            waiting = [seat for seat in self._seats if seat.line]
+            if not waiting:
+                return
+            if len(self._seats) > 1:
+                at = turn(self.number, self._parts(lambda seat: len(seat.line)))
+                assert at is not None
+                waiting = [self._seats[at]]
+            waiting[0].call_next()
+
+    def _parts(self, waiting: Callable[["Seat"], int]) -> list[Part]:
+        parts = [seat.part(waiting(seat)) for seat in self._seats]
+        for at, used in enumerate(spent(parts, 0.0)):
+            if used != parts[at].used:
+                self._seats[at].used = used
+                parts[at] = msgspec.structs.replace(parts[at], used=used)
+        return parts
+
+
+class Seat:
+    """One queue's place at the slots; made by `Slots.seat`.
+
+    Attributes:
+        items: the queue's items.
+        in_hand: how many of its claims are in hand.
+        running: how many of them have a slot.
+        used: slot seconds by weight.
+        line: those that wait for one.
+    """
+
+    __slots__ = ("_since", "_slots", "_weight", "in_hand", "items", "line", "running", "used")
+
+    def __init__(self, slots: Slots, items: Items, in_hand: Callable[[], int], weight: int | None) -> None:
+        self.items = items
+        self.in_hand = in_hand
+        self.running = 0
+        self.used = 0.0
+        self.line: deque[asyncio.Future[None]] = deque()
+        self._slots = slots
+        self._weight = weight
+        self._since = slots.monotonic()
+
+    @property
+    def weight(self) -> int:
+        """The queue's weight now."""
+        return self.items.settings.weight if self._weight is None else self._weight
+
+    def ask(self) -> None:
+        """Ask for as much work as there is room for; to be called when there may be more room than before."""
+        self._slots._ask(self)  # noqa: SLF001 - the two halves of one thing
+
+    async def enter(self) -> None:
+        """Wait for a slot."""
+        slots = self._slots
+        if slots.running < slots.number:
+            # Whoever waits got what was free, so nobody is overtaken.
+            self._take()
+            return
+        waiter = asyncio.get_running_loop().create_future()
+        self.line.append(waiter)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if waiter in self.line:
+                self.line.remove(waiter)
+            elif not waiter.cancelled():
+                self.leave()  # its turn came at the same time
+            raise
+
+    def leave(self) -> None:
+        """Give a slot back."""
+        self._account()
+        self.running -= 1
+        self._slots.running -= 1
+        self._slots._hand_on()  # noqa: SLF001 - as above
+
+    def call_next(self) -> None:
+        """Give a slot to whoever waits first."""
+        waiter = self.line.popleft()
+        if not waiter.done():
+            self._take()
+            waiter.set_result(None)
+
+    def part(self, waiting: int) -> Part:
+        """Say how the queue stands."""
+        self._account()
+        return Part(weight=self.weight, running=self.running, waiting=waiting, more=self.items.more, used=self.used)
+
+    def _take(self) -> None:
+        self._account()
+        self.running += 1
+        self._slots.running += 1
+
+    def _account(self) -> None:
+        now = self._slots.monotonic()
+        self.used += self.running * (now - self._since) / self.weight
+        self._since = now
