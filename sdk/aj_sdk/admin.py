@@ -25,6 +25,7 @@ from aj_sdk.jetstream import (
     CONSUMER_NOT_FOUND,
     STREAM_NAME_IN_USE,
     STREAM_NOT_FOUND,
+    TTLS_LEVEL,
     JetStream,
 )
 from aj_sdk.queue import Queue, Span, span_ns
@@ -120,6 +121,23 @@ class Admin:
             return False
         self._js.batches_again(TASKS_STREAM)
         return True
+
+    async def enable_task_ttls(self) -> None:
+        """Allow records with a time of their own in the task store; it can't be forbidden again.
+
+        The store gets no markers for what has gone: Go clients could not read them.
+
+        Raises:
+            InvalidConfigError: the server is older than 2.11.
+            StoreError: the store failed or said no, or there is none.
+        """
+        config = await self._stream_config(TASKS_STREAM)
+        if config.get("allow_msg_ttl"):
+            return
+        if await self._js.api_level() < TTLS_LEVEL:
+            fault = "keeping tasks for a time of their own needs nats-server 2.11 or newer; set the store's retention"
+            raise InvalidConfigError((fault,))
+        await self._js.update_stream({**config, "allow_msg_ttl": True})
 
     async def configure_task_store(self, *, retention: Span, replicas: int) -> TaskStoreInfo:
         """Change how long tasks are kept and in how many copies.

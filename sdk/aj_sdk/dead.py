@@ -23,7 +23,7 @@ from aj_sdk.errors import (
     RefusedError,
     StoreError,
 )
-from aj_sdk.jetstream import STREAM_NOT_FOUND, JetStream, StoredMessage
+from aj_sdk.jetstream import STREAM_NOT_FOUND, TTLS_LEVEL, JetStream, StoredMessage
 from aj_sdk.queue import Span, span_ns
 from aj_sdk.retry import retry
 from aj_sdk.store import Store
@@ -39,8 +39,6 @@ _log: Final = logging.getLogger(__name__)
 HEADER_ROOM: Final = 16 * 1024
 _LOOK_AGAIN_S: Final = 30.0
 _MIN_KEPT_NS: Final = NS_PER_S
-_TTLS_LEVEL: Final = 1
-"""The JetStream API level (ADR-44) from which on a server has a time to live for each message: 2.11."""
 
 
 class FoundLetter(msgspec.Struct, frozen=True):
@@ -205,7 +203,7 @@ class DeadLetters:
         before = _read_burial(config)
         wanted = {reason: before.kept_ns.get(reason, before.max_age_ns) for reason in DeadReason}
         wanted |= {reason: _kept_ns(reason, span) for reason, span in kept.items()}
-        if len(set(wanted.values())) > 1 and await self._js.api_level() < _TTLS_LEVEL:
+        if len(set(wanted.values())) > 1 and await self._js.api_level() < TTLS_LEVEL:
             fault = "nats-server 2.11 or newer keeps each reason for a time of its own; this one needs one time for all"
             raise InvalidConfigError((fault,))
         changed = streams.with_dead_retention(config, {str(reason): kept_ns for reason, kept_ns in wanted.items()})

@@ -58,6 +58,10 @@ class _Error(msgspec.Struct):
     description: str = ""
 
 
+TTLS_LEVEL: Final = 1
+"""The API level (ADR-44) from which on a server has a time to live for each message: 2.11."""
+
+
 class _PubAck(msgspec.Struct):
     seq: int = 0
     duplicate: bool = False

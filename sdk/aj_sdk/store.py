@@ -124,13 +124,17 @@ class Store:
             async for message in self.jetstream.scan(TASKS_STREAM, TASK_SUBJECTS, start):
                 yield _read(message)
 
-    async def save(self, record: TaskRecord, *, expected: int, stamp: Stamp | None = None) -> int:
+    async def save(
+        self, record: TaskRecord, *, expected: int, stamp: Stamp | None = None, ttl_s: int | None = None
+    ) -> int:
         """Save a record under compare-and-set.
 
         Args:
             record: the task.
             expected: the sequence at which it was loaded or saved, 0 for one that is not stored.
             stamp: the owner, for a bridge's save.
+            ttl_s: seconds after which this record goes, unless another is saved; None for no time of its own. The
+                task store must allow it (`Admin.enable_task_ttls`).
 
         Returns:
             The record's new sequence.
@@ -141,7 +145,7 @@ class Store:
             TaskTooLargeError: the record does not fit a message.
             RefusedError: the stream said no.
         """
-        return await self._save(record.id, record.to_wire(), expected, stamp)
+        return await self._save(record.id, record.to_wire(), expected, stamp, ttl_s)
 
     async def save_surely(self, record: TaskRecord, *, expected: int, stamp: Stamp | None = None) -> int:
         """Save a record; when no answer comes, find out what happened.
@@ -171,8 +175,26 @@ class Store:
                     raise ConflictError(record.id, expected) from err
         raise OutcomeUnknownError(f"saving task {record.id}")
 
-    async def _save(self, task_id: str, body: bytes, expected: int, stamp: Stamp | None) -> int:
+    async def discard(self, task_id: str, sequence: int) -> None:
+        """Remove a record, if it is still the one that was saved at this sequence.
+
+        Raises:
+            StoreError: the store failed.
+        """
+        try:
+            await self.jetstream.delete_message(TASKS_STREAM, sequence)
+        except RefusedError:
+            # What servers say of a message that is gone differs; where it stands, the refusal is one.
+            current = await self.load(task_id)
+            if current is not None and current.sequence == sequence:
+                raise
+
+    async def _save(
+        self, task_id: str, body: bytes, expected: int, stamp: Stamp | None, ttl_s: int | None = None
+    ) -> int:
         headers = {EXPECTED_LAST_SUBJECT_SEQUENCE: str(expected)}
+        if ttl_s is not None:
+            headers["Nats-TTL"] = f"{ttl_s}s"
         if stamp is not None:
             headers |= stamp.headers()
         try:

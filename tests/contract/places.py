@@ -197,6 +197,7 @@ async def _on_jetstream(server: EmbeddedServer, test: Test, settings: QueueSetti
         jetstream = JetStream(transport, timeout=PLENTY_S)
         admin = Admin(jetstream, Store(jetstream))
         await admin.ensure_task_store()
+        await admin.enable_task_ttls()
         await admin.ensure_delayed()
         await jetstream.create_stream(streams.queue_config(settings, parks=schedules))
         await jetstream.save_consumer(queue_stream(settings.name), streams.consumer_config(settings), "create")

@@ -140,6 +140,37 @@ async def test_of_several_who_save_at_once_one_wins(place: Place) -> None:
 
 
 @contract(waits=["outside"])
+async def test_a_record_is_discarded_only_as_it_was_saved(place: Place) -> None:
+    [name] = names(place, 1)
+    records = (await place.storage()).records
+    first = await records.save(task(name), expected=0, stamp=STAMP)
+    second = await records.save(task(name, tries=1), expected=first, stamp=STAMP)
+    await records.discard(name, first)
+    stored = await records.load(name)
+    assert stored is not None
+    assert stored.sequence == second
+    await records.discard(name, second)
+    assert await records.load(name) is None
+    await records.discard(name, second)  # it is gone already
+
+
+@contract(waits=["outside"])
+async def test_a_record_goes_when_its_time_is_over_unless_another_took_its_place(place: Place) -> None:
+    goes, stays = names(place, 2)
+    records = (await place.storage()).records
+    sequence = await records.save(task(stays), expected=0, stamp=STAMP, ttl_s=1)
+    await records.save(task(stays, tries=1), expected=sequence, stamp=STAMP)
+    await records.save(task(goes), expected=0, stamp=STAMP, ttl_s=1)
+    began = elapsed()
+    async with asyncio.timeout(PLENTY_S):
+        while await records.load(goes) is not None:  # noqa: ASYNC110 - the store tells nobody
+            await asyncio.sleep(0.02)
+    assert elapsed() - began > 0.7
+    assert await records.load(stays) is not None
+    assert await records.save(task(goes), expected=0, stamp=STAMP)  # nothing is left of it
+
+
+@contract(waits=["outside"])
 async def test_a_record_that_does_not_fit_is_refused_and_changes_nothing(place: Place) -> None:
     records = (await place.storage()).records
     (name,) = names(place, 1)
@@ -292,6 +323,16 @@ async def test_an_acknowledged_item_is_gone(place: Place) -> None:
     await hand.storage.items.ack(await hand.one())
     await empty(place)
     await until(place, 0)
+
+
+@contract()
+async def test_an_item_is_gone_when_a_sure_acknowledgement_returns(place: Place) -> None:
+    [name] = names(place, 1)
+    await place.publish(name)
+    hand = await Hand.at(place)
+    await hand.storage.items.ack_surely(await hand.one())
+    assert await place.in_flight() == 0
+    await empty(place)
 
 
 @contract()

@@ -489,6 +489,20 @@ def stolen(task: TaskRecord, **changes: Any) -> TaskRecord:
     return task.replace(**changes)
 
 
+async def test_go_works_on_a_store_whose_records_have_a_time_of_their_own(go: Go) -> None:
+    world = go.world
+    await go.peer("init")
+    await world.ready(world.crew.bridge("Q", "--keep", "complete=3600s"), world.crew.handlers("work"))
+    ours = await go.enqueue("--type", "work")
+    assert (await world.ended(ours)).state is TaskState.COMPLETE
+    assert (await go.load(ours))["state"] == "complete"
+    stored = await world.client.store.jetstream.last("CHORIA_AJ_TASKS", f"CHORIA_AJ.T.{ours}")
+    assert stored is not None
+    assert stored.headers["Nats-TTL"] == "3600s"
+    await go.peer("retry", "--queue", "Q", "--id", ours)
+    assert (await world.ended(ours)).state is TaskState.COMPLETE
+
+
 # What Go's own tools make of our data.
 
 

@@ -248,11 +248,14 @@ async def test_where_there_is_no_stream_there_is_nothing_dead_and_nothing_can_be
             await world.dead.configure({DeadReason.EXPIRED: 5})
 
 
-async def test_a_server_before_2_11_keeps_all_equally_long() -> None:
+async def test_a_server_before_2_11_keeps_all_letters_and_all_tasks_equally_long() -> None:
     async with EmbeddedServer(binary=server_binary(NO_BATCHES)) as server, connected(server.url) as world:
         await world.admin.ensure_dead()
         with pytest.raises(InvalidConfigError, match=r"2\.11"):
             await world.dead.configure({DeadReason.EXPIRED: 5})
+        await world.admin.ensure_task_store()
+        with pytest.raises(InvalidConfigError, match=r"2\.11"):
+            await world.admin.enable_task_ttls()
         kept = await world.dead.configure(dict.fromkeys(DeadReason, 5))
         assert kept.max_age_ns == 5 * NS_PER_S
         await world.dead.bury(letter("a"))

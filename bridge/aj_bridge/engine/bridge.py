@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 import msgspec
 
+from aj_bridge.core.retention import KEEP_ALL, Retention
 from aj_bridge.core.retry import POLICIES, RetryPolicy
 from aj_bridge.engine.clock import Clock
 from aj_bridge.engine.dispatch import Dispatch, RemoteHandlers
@@ -67,6 +68,7 @@ class BridgeOptions(msgspec.Struct, frozen=True, kw_only=True):
         adopt: let items of a queue that the Go project made wait outside it.
         grace_s: seconds that tasks in hand may take when the bridge stops.
         verifier: what looks at the signatures of tasks; None where they are not looked at.
+        retention: what becomes of the records of tasks that have ended.
 
     Raises:
         InvalidConfigError: no queue, or one that is there twice.
@@ -79,6 +81,7 @@ class BridgeOptions(msgspec.Struct, frozen=True, kw_only=True):
     adopt: bool = True
     grace_s: float = 30.0
     verifier: Verifier | None = None
+    retention: Retention = KEEP_ALL
 
     def __post_init__(self) -> None:
         names = [queue.name for queue in self.queues]
@@ -196,5 +199,6 @@ class Bridge:
                 clock=self._clock,
                 random=random.random,
                 verifier=options.verifier,
+                retention=options.retention,
             )
             yield Line(storage=storage, held=held, seat=seat, processor=Processor(parts, held, seat))

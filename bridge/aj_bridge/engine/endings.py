@@ -7,7 +7,7 @@ from aj_bridge.core.deliver import NOT_FOUND
 from aj_bridge.engine import meter as m
 from aj_bridge.engine.held import Held, HeldClaims
 from aj_bridge.engine.parts import Parts
-from aj_bridge.engine.patience import patiently
+from aj_bridge.engine.patience import patiently, quietly
 from aj_sdk.wire.dead import DeadLetter
 from aj_sdk.wire.stored import Stored
 from aj_sdk.wire.task import TaskRecord
@@ -43,6 +43,24 @@ class Endings:
         reason = dead_reason(record.state)
         if reason is not None:
             await self._bury(held, reason, record.last_err, record, buried.to_wire())
+
+    async def leave(self, held: Held, record: TaskRecord, sequence: int) -> None:
+        """Acknowledge the item of a task that has ended and is done with; discard the record where that is wanted.
+
+        In this order: an item that came again without a record would be quarantined. So the acknowledgement must have
+        arrived; when that is not sure, the record stays.
+
+        Args:
+            held: the claim.
+            record: the record as it is saved.
+            sequence: where.
+        """
+        items = self._parts.storage.items
+        if not self._parts.retention.discards(record.state):
+            await items.ack(held.claim)
+            return
+        await items.ack_surely(held.claim)
+        await quietly(self._parts.storage.records.discard(record.id, sequence))
 
     async def quarantine(self, held: Held, stored: Stored | None, reason: str) -> None:
         """Store a dead letter for an item that can't be processed, then take the item out."""

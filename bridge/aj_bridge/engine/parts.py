@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from aj_bridge.core.retention import KEEP_ALL, Retention
 from aj_bridge.core.retry import RetryPolicy
 from aj_bridge.engine.clock import Clock
 from aj_bridge.engine.dispatch import Dispatch
@@ -30,6 +31,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
         clock: the time.
         random: gives a number in [0, 1).
         verifier: what looks at the signatures of tasks; None where they are not looked at.
+        retention: what becomes of the records of tasks that have ended.
     """
 
     owner: str
@@ -42,3 +44,4 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     clock: Clock
     random: Callable[[], float]
     verifier: Verifier | None = None
+    retention: Retention = KEEP_ALL

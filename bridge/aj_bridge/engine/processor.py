@@ -258,7 +258,7 @@ class Processor:
                 self._dropped("late", held, why)
             case Aftercare(record):
                 await self._endings.after_final(held, record, record)
-                await self._storage.items.ack(held.claim)
+                await self._endings.leave(held, record, held.sequence)
             case Park():
                 await self._park(held, stored.record, decision)
             case Finish(record, event):
@@ -342,7 +342,7 @@ class Processor:
         self._count_end(event)
         # A record that was cut down to fit is buried as it was before.
         await self._endings.after_final(held, record, before if event is Event.TOO_LARGE else record)
-        await self._storage.items.ack(held.claim)
+        await self._endings.leave(held, record, held.sequence)
 
     def _count_end(self, event: Event) -> None:
         if event is Event.PAST_DEADLINE:
@@ -360,7 +360,7 @@ class Processor:
             self._dropped("refused", held, "somebody else saved the task")
             return
         await self._endings.after_final(held, stored.record, stored.record)
-        await self._storage.items.ack(held.claim)
+        await self._endings.leave(held, stored.record, stored.sequence)
 
     def _dropped(self, why: str, held: Held, text: str) -> None:
         self._parts.meter.inc(m.DROPPED, queue=self._name, why=why)

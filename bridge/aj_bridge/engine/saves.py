@@ -53,6 +53,7 @@ class Saves:
         if not is_edge(before.state, event, record.state):
             raise AssertionError(f"{before.state} -> {record.state} on {event} is not in the table")
         ran = held.active is not None
+        ttl_s = self._parts.retention.ttl_s(record.state)
         if self.stood_still():
             await self.steady()
         pause = FIRST_PAUSE_S
@@ -60,7 +61,9 @@ class Saves:
             if not ran:
                 self.check_lease(held)
             try:
-                held.sequence = await self._parts.storage.records.save(record, expected=held.sequence, stamp=held.stamp)
+                held.sequence = await self._parts.storage.records.save(
+                    record, expected=held.sequence, stamp=held.stamp, ttl_s=ttl_s
+                )
                 break
             except (ConflictError, OutcomeUnknownError) as err:
                 if await self._was_saved(held, record, err):

@@ -7,6 +7,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from aj_bridge.core.retention import DISCARDABLE, KEEPABLE, Retention
 from aj_bridge.core.retry import POLICIES
 from aj_bridge.faces.kinds import (
     HOST_PORT,
@@ -15,6 +16,7 @@ from aj_bridge.faces.kinds import (
     Address,
     choice,
     duration,
+    kept,
     key,
     name,
     number,
@@ -29,6 +31,7 @@ from aj_sdk.connect import ConnectionFlags
 from aj_sdk.errors import InvalidConfigError
 from aj_sdk.wire.names import DEFAULT_QUEUE
 from aj_sdk.wire.signing import Signer, Verifier
+from aj_sdk.wire.state import TaskState
 from aj_sdk.wire.times import NS_PER_MS, NS_PER_S
 
 __all__ = ["OPTIONS", "BridgeConfig", "bridge_options", "build_config", "load_config"]
@@ -140,6 +143,18 @@ class BridgeConfig:
     verify_optional: bool = option(
         TRUTH, "Take tasks without a signature too; one that is there must be right", default=False
     )
+    discard: tuple[str, ...] = option(
+        choice(tuple(DISCARDABLE)),
+        "Remove the records of tasks that end in this state at once",
+        default=(),
+        many=True,
+    )
+    keep: tuple[tuple[str, int], ...] = option(
+        kept(tuple(KEEPABLE)),
+        "Keep the records of tasks that end in this state for so long only (server 2.11)",
+        default=(),
+        many=True,
+    )
     drain_timeout_ns: int = option(
         duration(),
         "Time that tasks in hand have to end when the bridge is told to stop",
@@ -194,6 +209,14 @@ class BridgeConfig:
         """
         keys = [*self.verify, *([Signer(self.verify_seed).public_key_hex] if self.verify_seed else [])]
         return Verifier(*keys, optional=self.verify_optional) if keys else None
+
+    @property
+    def retention(self) -> Retention:
+        """What becomes of the records of tasks that have ended."""
+        return Retention(
+            discard=frozenset(TaskState(state) for state in self.discard),
+            kept_ns={TaskState(state): kept_ns for state, kept_ns in self.keep},
+        )
 
     @property
     def connection(self) -> ConnectionFlags:
@@ -275,6 +298,12 @@ def _fitting(found: Values) -> None:
         found.faults.append(f"{sources['replicas'].text}: the embedded server is alone and keeps 1 copy")
     if values["verify_optional"] and not values["verify"] and not values["verify_seed"]:
         found.faults.append(f"{sources['verify_optional'].text}: needs a key to verify with; add --verify")
+    states = [state for state, _ in values["keep"]]
+    for state in sorted(set(states)):
+        if states.count(state) > 1:
+            found.faults.append(f"{sources['keep'].text}: {state} is given twice")
+        if state in values["discard"]:
+            found.faults.append(f"{sources['keep'].text}: {state} is discarded, so it can't be kept")
     names = [queue for queue, _ in values["queue"]]
     found.faults.extend(
         f"{sources['queue'].text}: queue {queue} is named twice"

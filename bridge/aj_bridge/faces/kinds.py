@@ -13,7 +13,7 @@ from aj_sdk.keys import load_key, load_seed
 from aj_sdk.servers import split_servers
 from aj_sdk.wire.names import check_name
 from aj_sdk.wire.queue import MAX_WEIGHT
-from aj_sdk.wire.times import format_duration, parse_duration
+from aj_sdk.wire.times import NS_PER_S, format_duration, parse_duration
 
 __all__ = [
     "HOST_PORT",
@@ -23,6 +23,7 @@ __all__ = [
     "Kind",
     "choice",
     "duration",
+    "kept",
     "key",
     "name",
     "number",
@@ -113,6 +114,18 @@ def key() -> Kind:
 def seed() -> Kind:
     """A seed that signs tasks, in hex or in a file; the value is hex."""
     return Kind("SEED", load_seed)
+
+
+def kept(states: Sequence[str]) -> Kind:
+    """How long records of a state are kept, `STATE=DURATION`; the value is a pair of the state and nanoseconds."""
+    return Kind("STATE=DURATION", partial(_kept, states), lambda value: f"{value[0]}={_short(value[1])}")
+
+
+def _kept(states: Sequence[str], given: str) -> tuple[str, int]:
+    state, equals, span = given.partition("=")
+    if not equals:
+        raise ValueError(f"{given[:60]!r} is not of the form {states[0]}=1h")
+    return _one_of(states, state), _duration(NS_PER_S, span)
 
 
 def _one_of(words: Sequence[str], given: str) -> str:

@@ -35,14 +35,27 @@ class Records(Protocol):
             StoreError: the store failed.
         """
 
-    async def save(self, record: TaskRecord, *, expected: int, stamp: Stamp) -> int:
+    async def save(self, record: TaskRecord, *, expected: int, stamp: Stamp, ttl_s: int | None = None) -> int:
         """Save a record once, and return its new sequence.
+
+        Args:
+            record: the task.
+            expected: the sequence at which it was loaded or saved.
+            stamp: the owner.
+            ttl_s: seconds after which this record goes, unless another is saved; None for no time of its own.
 
         Raises:
             ConflictError: somebody else wrote since `expected`.
             OutcomeUnknownError: no answer in time; it may be saved.
             TaskTooLargeError: the record does not fit.
             StoreError: the store said no, or is not there.
+        """
+
+    async def discard(self, task_id: str, sequence: int) -> None:
+        """Remove a record, if it is still the one that was saved at this sequence.
+
+        Raises:
+            StoreError: the store failed.
         """
 
 
@@ -80,6 +93,13 @@ class Items(Protocol):
         """Take the item out of the queue, without waiting for the confirmation.
 
         Lost on the way, the item comes again and meets a final record.
+        """
+
+    async def ack_surely(self, claim: Claim) -> None:
+        """Take the item out of the queue; returns when the server has taken it down.
+
+        Raises:
+            StoreError: no confirmation in time.
         """
 
     async def renew(self, claim: Claim) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Self
 import msgspec
 
 from aj_bridge.core.deliver import Holder
+from aj_bridge.core.retention import KEEP_ALL, Retention
 from aj_bridge.core.retry import POLICIES, RetryPolicy
 from aj_bridge.engine.clock import Clock
 from aj_bridge.engine.dispatch import Nobody
@@ -265,6 +266,7 @@ class BridgeAtWork:
         grace_s: float = 10.0,
         random: Callable[[], float] = lambda: 0.0,
         verifier: Verifier | None = None,
+        retention: Retention = KEEP_ALL,
     ) -> None:
         self.name = name
         self.link = Link()
@@ -286,6 +288,7 @@ class BridgeAtWork:
                 clock=clock,
                 random=random,
                 verifier=verifier,
+                retention=retention,
             ),
             self.held,
             Slots(concurrency, clock.monotonic).seat(self.storage.items, lambda: len(self.held)),

@@ -10,6 +10,7 @@ from tests.bridge.engine.bridges import DONE, QUEUE, REFUSED, Invocation, Site, 
 from tests.virtual_time import virtual_time
 
 from aj_bridge.core.deliver import Holder
+from aj_bridge.core.retention import Retention
 from aj_bridge.engine import meter as m
 from aj_bridge.storage.memory import Fault
 from aj_sdk.errors import NotConnectedError, OutcomeUnknownError, RefusedError, StoreError
@@ -1016,3 +1017,68 @@ async def test_only_what_is_signed_is_run_and_the_rest_is_dead_at_once() -> None
     for task_id, (_, why) in refused.items():
         assert (here.record(task_id).state, here.record(task_id).tries) == (TaskState.TERMINATED, 0)
         assert here.world.dead["terminated", QUEUE, task_id].detail == why
+
+
+# Retention.
+
+
+async def discarded(here: Site, task_id: str) -> None:
+    while here.world.get(task_id) is not None:  # noqa: ASYNC110 - in virtual time a look costs nothing
+        await asyncio.sleep(0.05)
+
+
+@virtual_time
+async def test_records_of_a_state_are_discarded_after_their_item_is_gone() -> None:
+    here = site()
+    here.handlers.answers("bad", Terminated("no"))
+    async with here.bridge(retention=Retention(discard=frozenset({TaskState.COMPLETE}))):
+        here.enqueue("a")
+        here.enqueue("b", "bad")
+        await discarded(here, "a")
+        await here.ended("b")
+        await here.quiet()
+    assert here.states("a") == ["new", "active", "complete"]
+    assert [event.state for event in here.events if event.task_id == "a"] == ["active", "complete"]
+    assert here.record("b").state is TaskState.TERMINATED
+    assert not here.world.dead.keys() & {("quarantined", QUEUE, "a")}
+
+
+@virtual_time
+async def test_a_record_stays_where_it_is_not_sure_that_its_item_is_gone() -> None:
+    here = site(lease_s=1.0)
+    bridge = here.bridge(retention=Retention(discard=frozenset({TaskState.COMPLETE})))
+    bridge.link.faults = failing("ack", Fault(UNKNOWN))
+    async with bridge:
+        here.enqueue("a")
+        await here.ended("a")
+        await discarded(here, "a")  # the item came again, and was acknowledged then
+    assert len(here.handlers.calls) == 1
+    assert not here.world.dead
+
+
+@virtual_time
+async def test_a_record_of_a_new_run_is_not_discarded_with_the_old_one() -> None:
+    here = site()
+    bridge = here.bridge(retention=Retention(discard=frozenset({TaskState.COMPLETE})))
+
+    def retried(act: str, about: object) -> None:
+        if act == "discard":
+            here.world.put("a", here.record("a").fresh().to_wire())
+
+    bridge.link.faults = retried
+    async with bridge:
+        here.enqueue("a")
+        await here.until(lambda: here.states("a")[-2:] == ["complete", "new"])
+        await asyncio.sleep(1)
+    assert here.record("a").state is TaskState.NEW
+
+
+@virtual_time
+async def test_records_of_a_state_are_kept_for_a_time_of_their_own() -> None:
+    here = site()
+    async with here.bridge(retention=Retention(kept_ns={TaskState.COMPLETE: 5 * NS_PER_S})):
+        here.enqueue("a")
+        await here.ended("a")
+        ended = now()
+        await discarded(here, "a")
+    assert 4.9 < now() - ended < 5.2

@@ -8,12 +8,14 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from aj_bridge.core.retention import Retention
 from aj_bridge.faces.config import OPTIONS, BridgeConfig, bridge_options, build_config, load_config
 from aj_bridge.faces.kinds import Address
 from aj_bridge.faces.options import describe
 from aj_sdk.connect import ConnectionFlags
 from aj_sdk.errors import InvalidConfigError, SignatureError
 from aj_sdk.wire.signing import Signer
+from aj_sdk.wire.state import TaskState
 from aj_sdk.wire.task import TaskRecord
 
 S = 1_000_000_000
@@ -43,6 +45,8 @@ def test_without_anything_the_defaults_hold() -> None:
         verify=(),
         verify_seed=None,
         verify_optional=False,
+        discard=(),
+        keep=(),
         drain_timeout_ns=30 * S,
         create=False,
         max_run_time_ns=None,
@@ -261,3 +265,22 @@ def test_an_empty_or_malformed_key_never_means_that_nothing_is_verified() -> Non
 def test_a_seed_is_shown_nowhere() -> None:
     assert SEED not in repr(_build(verify_seed=SEED))
     assert SEED[:10] not in "".join(_faults(verify_seed=SEED[:-2]))
+
+
+# Retention.
+
+
+def test_records_are_discarded_or_kept_by_state() -> None:
+    config = _build({"AJ_DISCARD": "complete"}, keep=("expired=720h", "terminated=90s"))
+    assert config.retention == Retention(
+        discard=frozenset({TaskState.COMPLETE}),
+        kept_ns={TaskState.EXPIRED: 720 * 3600 * S, TaskState.TERMINATED: 90 * S},
+    )
+
+
+def test_a_retention_that_can_not_be_is_refused() -> None:
+    assert "'active' is not one of" in _faults(discard=("active",))[0]
+    assert "not of the form" in _faults(keep=("expired",))[0]
+    assert "at least 1s" in _faults(keep=("expired=1ms",))[0]
+    assert "given twice" in _faults(keep=("expired=1s", "expired=2s"))[0]
+    assert "is discarded" in _faults(keep=("expired=1s",), discard=("expired",))[0]

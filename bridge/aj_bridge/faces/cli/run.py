@@ -105,6 +105,7 @@ async def _run(config: BridgeConfig) -> int:
                 policy=policy_named(config.backoff),
                 adopt=not config.no_adopt,
                 verifier=config.verifier,
+                retention=config.retention,
                 grace_s=config.drain_timeout_ns / NS_PER_S,
             ),
             metrics,
@@ -193,6 +194,8 @@ async def _need_queues(jetstream: JetStream, config: BridgeConfig) -> None:
     store = Store(jetstream)
     admin = Admin(jetstream, store)
     await admin.ensure_task_store(memory=config.memory, replicas=config.replicas)
+    if config.keep:
+        await admin.enable_task_ttls()
     names = await admin.queue_names()
     for name, weight in config.queue:
         wanted = default_queue() if name == DEFAULT_QUEUE else None

@@ -250,6 +250,10 @@ class JetStreamItems:
         """See `Items`."""
         await self._transport.publish(claim.token, ACK)
 
+    async def ack_surely(self, claim: Claim) -> None:
+        """See `Items`."""
+        await self._transport.request(claim.token, ACK, timeout=_RENEW_TIMEOUT_S)
+
     async def renew(self, claim: Claim) -> None:
         """See `Items`."""
         await self._transport.request(claim.token, PROGRESS, timeout=_RENEW_TIMEOUT_S)

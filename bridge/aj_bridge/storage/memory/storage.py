@@ -42,12 +42,16 @@ class MemoryRecords:
 
         return await self._link.ask("load", wanted, read)
 
-    async def save(self, record: TaskRecord, *, expected: int, stamp: Stamp) -> int:
+    async def save(self, record: TaskRecord, *, expected: int, stamp: Stamp, ttl_s: int | None = None) -> int:
         """See `Records`."""
         body = record.to_wire()
         return await self._link.ask(
-            "save", record, lambda: self._world.put(record.id, body, expected=expected, stamp=stamp)
+            "save", record, lambda: self._world.put(record.id, body, expected=expected, stamp=stamp, ttl_s=ttl_s)
         )
+
+    async def discard(self, task_id: str, sequence: int) -> None:
+        """See `Records`."""
+        await self._link.ask("discard", task_id, lambda: self._world.remove(task_id, sequence))
 
 
 class MemoryItems:
@@ -137,6 +141,10 @@ class MemoryItems:
     async def ack(self, claim: Claim) -> None:
         """See `Items`."""
         await self._link.tell("ack", claim, lambda: self._queue.ack(claim.item.sequence))
+
+    async def ack_surely(self, claim: Claim) -> None:
+        """See `Items`."""
+        await self._link.ask("ack", claim, lambda: self._queue.ack(claim.item.sequence), STANDSTILL_S)
 
     async def renew(self, claim: Claim) -> None:
         """See `Items`."""

@@ -84,7 +84,15 @@ class MemoryWorld:
             raise QueueNotFoundError(name)
         return found
 
-    def put(self, task_id: str, body: bytes, *, expected: int | None = None, stamp: Stamp | None = None) -> int:
+    def put(
+        self,
+        task_id: str,
+        body: bytes,
+        *,
+        expected: int | None = None,
+        stamp: Stamp | None = None,
+        ttl_s: int | None = None,
+    ) -> int:
         """Save a record, under compare-and-set where `expected` is given.
 
         Raises:
@@ -99,6 +107,8 @@ class MemoryWorld:
         kept = _Kept(next(self._record_numbers), body, stamp)
         self._records[task_id] = kept
         self.saved(_read(task_id, kept))
+        if ttl_s is not None:
+            asyncio.get_running_loop().call_later(ttl_s, self.remove, task_id, kept.sequence)
         return kept.sequence
 
     def get(self, task_id: str) -> Stored | None:
@@ -106,9 +116,11 @@ class MemoryWorld:
         kept = self._records.get(task_id)
         return None if kept is None else _read(task_id, kept)
 
-    def remove(self, task_id: str) -> None:
-        """Remove a record."""
-        self._records.pop(task_id, None)
+    def remove(self, task_id: str, sequence: int | None = None) -> None:
+        """Remove a record, where a sequence is given only the one that was saved at it."""
+        current = self._records.get(task_id)
+        if current is not None and sequence in (None, current.sequence):
+            del self._records[task_id]
 
     def publish(self, queue: str, task_id: str, body: bytes | None = None, *, replace: bool = False) -> bool:
         """Put a task's item into its queue, as `Store.publish_item` does.
