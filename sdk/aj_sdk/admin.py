@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from aj_sdk import streams
+from aj_sdk.bridges import Bridges
 from aj_sdk.dead import DeadLetters
 from aj_sdk.errors import (
     InvalidConfigError,
@@ -75,6 +76,7 @@ class Admin:
 
     Attributes:
         dead: the dead letters.
+        bridges: the bridges that run.
         tasks: the tasks.
     """
 
@@ -82,6 +84,7 @@ class Admin:
         self._js = jetstream
         self._store = store
         self.dead = DeadLetters(jetstream, store)
+        self.bridges = Bridges(jetstream.transport)
         self.tasks = Tasks(jetstream, store)
 
     # The task store and our own streams.

@@ -17,6 +17,7 @@ AsyncJobsError
 |   +-- DeadLetterNotFoundError
 |   +-- QueueNotFoundError
 |   +-- QueueExistsError
+|   +-- BridgeNotFoundError
 |   +-- QueueFullError
 |   +-- ConflictError          somebody else wrote
 |   +-- RefusedError           the server said no
@@ -32,6 +33,7 @@ from dataclasses import dataclass
 
 __all__ = [
     "AsyncJobsError",
+    "BridgeNotFoundError",
     "ConflictError",
     "DeadLetterNotFoundError",
     "DecodeError",
@@ -224,6 +226,17 @@ class QueueNotFoundError(StoreError):
 
     def __str__(self) -> str:
         return f"queue {self.queue} not found; `ajc queue add {self.queue}` makes it"
+
+
+@dataclass(eq=False)
+class BridgeNotFoundError(StoreError):
+    """No bridge of this id, or with an id that begins so, runs."""
+
+    bridge: str
+
+    def __str__(self) -> str:
+        shown = self.bridge if len(self.bridge) <= 60 else self.bridge[:60] + "..."
+        return f"bridge {shown} not found; `aj-bridge ps` lists those that run"
 
 
 @dataclass(eq=False)

@@ -5,7 +5,9 @@
 
 import asyncio
 import contextlib
+import os
 import random
+import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 
 import msgspec
@@ -13,6 +15,7 @@ import msgspec
 from aj_bridge.core.retention import KEEP_ALL, Retention
 from aj_bridge.core.retry import POLICIES, RetryPolicy
 from aj_bridge.engine.clock import Clock
+from aj_bridge.engine.control import control_answers
 from aj_bridge.engine.dispatch import Dispatch, RemoteHandlers
 from aj_bridge.engine.duties import Duty, on_duty
 from aj_bridge.engine.held import HeldClaims
@@ -20,14 +23,18 @@ from aj_bridge.engine.meter import POLL_ERRORS, POLLS, Meter, NoMeter
 from aj_bridge.engine.parts import Parts
 from aj_bridge.engine.peers import NatsPeers
 from aj_bridge.engine.processor import Processor
+from aj_bridge.engine.rates import Rates
 from aj_bridge.engine.router import Router
+from aj_bridge.engine.service import BridgeService
 from aj_bridge.engine.settings import SettingsWatch
 from aj_bridge.engine.slots import Seat, Slots
 from aj_bridge.storage.jetstream import PULL_S, SHORT_PULL_S, open_storage
 from aj_bridge.storage.protocols import Storage
+from aj_sdk.bridges import BridgeStatus, ServedStatus
 from aj_sdk.errors import InvalidConfigError
 from aj_sdk.ids import new_id
 from aj_sdk.jetstream import JetStream
+from aj_sdk.version import __version__
 from aj_sdk.wire.names import check_name
 from aj_sdk.wire.queue import MAX_WEIGHT
 from aj_sdk.wire.signing import Verifier
@@ -98,12 +105,30 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
         held: its claims in hand.
         seat: its place at the slots.
         processor: what works on it.
+        rates: how fast its calls go.
     """
 
     storage: Storage
     held: HeldClaims
     seat: Seat
     processor: Processor
+    rates: Rates
+
+    @property
+    def status(self) -> ServedStatus:
+        """How it stands."""
+        tally = self.processor.tally
+        calls_per_s, failed_per_s = self.rates.per_s
+        return ServedStatus(
+            name=self.storage.items.settings.name,
+            weight=self.seat.weight,
+            in_hand=len(self.held),
+            running=self.seat.running,
+            calls=tally.calls,
+            failed=tally.failed,
+            calls_per_s=round(calls_per_s, 3),
+            failed_per_s=round(failed_per_s, 3),
+        )
 
 
 class Bridge:
@@ -122,6 +147,7 @@ class Bridge:
         self._meter = meter or NoMeter()
         self._clock = Clock()
         self._slots = Slots(options.concurrency, self._clock.monotonic)
+        self._started_ns = self._clock.now_ns()
         self._lines: list[Line] = []
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -131,6 +157,41 @@ class Bridge:
         if self._stop.is_set():
             self._hurry.set()
         self._stop.set()
+
+    def drain(self) -> None:
+        """Begin to drain; asked again, nothing more happens."""
+        self._stop.set()
+
+    async def set_concurrency(self, number: int) -> None:
+        """Work on so many tasks at once from now on; what runs beyond that ends in its own time."""
+        fewer = number < self._slots.number
+        self._slots.resize(number)
+        if fewer:
+            await self._take_back()
+
+    async def pause(self) -> None:
+        """Take no new work; what is in hand goes on."""
+        self._slots.pause()
+        await self._take_back()
+
+    def resume(self) -> None:
+        """Take work again after a pause."""
+        self._slots.resume()
+
+    @property
+    def status(self) -> BridgeStatus:
+        """How it stands."""
+        return BridgeStatus(
+            id=self.id,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            version=__version__,
+            started_ns=self._started_ns,
+            state="draining" if self._stop.is_set() else "paused" if self._slots.paused else "working",
+            concurrency=self._slots.number,
+            in_hand=sum(len(line.held) for line in self._lines),
+            queues=tuple(line.status for line in self._lines),
+        )
 
     async def run(self, ready: Callable[[Sequence[Line]], None] | None = None) -> int:
         """Work until `stop`.
@@ -151,7 +212,7 @@ class Bridge:
             for queue in self.options.queues:
                 self._lines.append(await stack.enter_async_context(self._line(queue, peers, dispatch)))
             stack.callback(self._slots.close)
-            await stack.enter_async_context(peers.answering())
+            await stack.enter_async_context(self._service(peers).answering())
             await stack.enter_async_context(on_duty(self._duties()))
             if ready is not None:
                 ready(self._lines)
@@ -161,7 +222,24 @@ class Bridge:
         """All that this bridge does beside its tasks; they begin when the queues are bound and end after the tasks."""
         return [
             *(SettingsWatch(line.storage) for line in self._lines),
+            *(line.rates for line in self._lines),
         ]
+
+    def _service(self, peers: NatsPeers) -> BridgeService:
+        return BridgeService(
+            self._jetstream.transport,
+            self.id,
+            {"holds": peers.answer, **control_answers(self)},
+            {
+                "host": socket.gethostname(),
+                "pid": str(os.getpid()),
+                "queues": ",".join(queue.name for queue in self.options.queues),
+            },
+        )
+
+    async def _take_back(self) -> None:
+        # What was asked for is withdrawn, or it would come all the same.
+        await asyncio.gather(*(line.storage.items.take_back() for line in self._lines))
 
     async def _work(self) -> int:
         async with asyncio.TaskGroup() as group:
@@ -201,4 +279,6 @@ class Bridge:
                 verifier=options.verifier,
                 retention=options.retention,
             )
-            yield Line(storage=storage, held=held, seat=seat, processor=Processor(parts, held, seat))
+            processor = Processor(parts, held, seat)
+            rates = Rates(processor.tally, self._clock.monotonic)
+            yield Line(storage=storage, held=held, seat=seat, processor=processor, rates=rates)

@@ -12,6 +12,7 @@ from aj_bridge.engine.breakers import Breakers
 from aj_bridge.engine.dispatch import Nobody
 from aj_bridge.engine.parts import Parts
 from aj_bridge.engine.patience import quietly
+from aj_bridge.engine.rates import Tally
 from aj_bridge.storage.protocols import Parked
 from aj_sdk.wire.call import Completed, Failed, Terminated
 from aj_sdk.wire.task import TaskRecord
@@ -29,6 +30,9 @@ class Calls:
     Args:
         parts: what the work on the queue is made of.
         spawn: begins work that the processor waits for when it stops.
+
+    Attributes:
+        tally: what they came to.
     """
 
     def __init__(self, parts: Parts, spawn: Callable[[Coroutine[Any, Any, None]], None]) -> None:
@@ -36,6 +40,7 @@ class Calls:
         self._spawn = spawn
         self._breakers = Breakers(parts.clock.monotonic, parts.random)
         self._invocations = count(1)
+        self.tally = Tally()
 
     def closed(self, task_type: str) -> tuple[int, str] | None:
         """Say whether a task of this type must wait because nobody answers: for how many nanoseconds, and why."""
@@ -69,7 +74,9 @@ class Calls:
         finally:
             meter.add(m.BUSY, -1)
         meter.observe(m.HANDLER_RUNTIME, self._parts.clock.monotonic() - began, **labels)
+        self.tally.calls += 1
         if not isinstance(outcome, Completed):
+            self.tally.failed += 1
             meter.inc(m.HANDLER_ERRORS, **labels)
             _log.info(
                 "a handler %s: %s",

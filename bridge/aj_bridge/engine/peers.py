@@ -1,14 +1,12 @@
 """Bridges asking each other who holds an item: `AJ.BRIDGE.<id>.holds`."""
 
-import asyncio
-import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from aj_bridge.core.deliver import Holder
-from aj_sdk.errors import DecodeError, NoRespondersError, OutcomeUnknownError, StoreError
-from aj_sdk.transport import Message, Transport
+from aj_sdk.errors import DecodeError, NoRespondersError, OutcomeUnknownError
+from aj_sdk.transport import Transport
 from aj_sdk.wire.codec import decode_json, decode_map, encode_json
 from aj_sdk.wire.names import bridge_subject
 from aj_sdk.wire.stamp import ItemRef
@@ -43,7 +41,6 @@ class NatsPeers:
         self._transport = transport
         self._bridge_id = bridge_id
         self._holds = holds
-        self._answers: set[asyncio.Task[None]] = set()
 
     async def ask(self, owner: str, task_id: str, item: ItemRef) -> Holder:
         """See `Peers`."""
@@ -60,28 +57,12 @@ class NatsPeers:
             return Holder.SILENT
         return Holder.YES if holds else Holder.NO
 
-    @contextlib.asynccontextmanager
-    async def answering(self) -> AsyncIterator[None]:
-        """Answer while inside."""
-        subscription = await self._transport.subscribe(bridge_subject(self._bridge_id, "holds"), self._on_question)
-        try:
-            yield
-        finally:
-            await subscription.close()
+    async def answer(self, question: bytes) -> dict[str, bool]:
+        """Answer another bridge's question on `AJ.BRIDGE.<id>.holds`.
 
-    def _on_question(self, message: Message) -> None:
-        if not message.reply:
-            return
-        try:
-            fields = decode_map(decode_json(message.data, "question"), "question", _REQUEST_KEYS)
-            item = ItemRef(fields.integer("sequence"), fields.integer("delivery"))
-            body: dict[str, bool | str] = {"holds": self._holds(fields.name("task"), item)}
-        except DecodeError as err:
-            body = {"error": str(err)}
-        answer = asyncio.create_task(self._answer(message.reply, encode_json(body)))
-        self._answers.add(answer)
-        answer.add_done_callback(self._answers.discard)
-
-    async def _answer(self, reply: str, body: bytes) -> None:
-        with contextlib.suppress(StoreError):
-            await self._transport.publish(reply, body)
+        Raises:
+            DecodeError: the question can't be read.
+        """
+        fields = decode_map(decode_json(question, "question"), "question", _REQUEST_KEYS)
+        item = ItemRef(fields.integer("sequence"), fields.integer("delivery"))
+        return {"holds": self._holds(fields.name("task"), item)}

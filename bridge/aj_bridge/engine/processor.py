@@ -21,6 +21,7 @@ from aj_bridge.engine.held import Held, HeldClaims
 from aj_bridge.engine.parts import Parts
 from aj_bridge.engine.patience import LeaseOver, Lost, patiently, quietly
 from aj_bridge.engine.peers import ASK_TIMEOUT_S
+from aj_bridge.engine.rates import Tally
 from aj_bridge.engine.saves import Saves
 from aj_bridge.engine.slots import Seat
 from aj_sdk.errors import SignatureError, StoreError, TaskTooLargeError
@@ -53,6 +54,11 @@ class Processor:
         self._endings = Endings(parts, held)
         self._work: set[asyncio.Task[None]] = set()
         self._stopping = False
+
+    @property
+    def tally(self) -> Tally:
+        """What the calls of handlers came to."""
+        return self._calls.tally
 
     @property
     def busy(self) -> int:

@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 
 import pytest
 
 from aj_bridge.core.deliver import Holder
 from aj_bridge.engine import peers as module
 from aj_bridge.engine.peers import NatsPeers
+from aj_bridge.engine.service import BridgeService
 from aj_sdk.ids import new_id
 from aj_sdk.transport import Message, NatsTransport, settle
 from aj_sdk.wire.stamp import ItemRef
@@ -25,6 +27,11 @@ def only_a(task_id: str, item: ItemRef) -> bool:
     return (task_id, item) == ("a", ITEM)
 
 
+def answering(transport: NatsTransport, owner: str) -> AbstractAsyncContextManager[None]:
+    peers = NatsPeers(transport, owner, only_a)
+    return BridgeService(transport, owner, {"holds": peers.answer}).answering()
+
+
 @pytest.fixture
 def asking(transport: NatsTransport) -> NatsPeers:
     return NatsPeers(transport, new_id(), nothing)
@@ -32,7 +39,7 @@ def asking(transport: NatsTransport) -> NatsPeers:
 
 async def test_a_bridge_says_whether_it_holds_this_very_delivery(asking: NatsPeers, other: NatsTransport) -> None:
     owner = new_id()
-    async with NatsPeers(other, owner, only_a).answering():
+    async with answering(other, owner):
         await settle(other._nc)
         assert await asking.ask(owner, "a", ITEM) is Holder.YES
         assert await asking.ask(owner, "b", ITEM) is Holder.NO
@@ -47,7 +54,7 @@ async def test_a_bridge_that_is_gone_is_silent_at_once(asking: NatsPeers, patien
 
 async def test_a_bridge_answers_no_more_when_it_has_ended(asking: NatsPeers, other: NatsTransport) -> None:
     owner = new_id()
-    async with NatsPeers(other, owner, only_a).answering():
+    async with answering(other, owner):
         pass
     await settle(other._nc)
     assert await asking.ask(owner, "a", ITEM) is Holder.SILENT
@@ -96,7 +103,7 @@ async def test_a_question_that_cannot_be_read_gets_a_reason(
 ) -> None:
     owner = new_id()
     subject = f"AJ.BRIDGE.{owner}.holds"
-    async with NatsPeers(other, owner, only_a).answering():
+    async with answering(other, owner):
         await settle(other._nc)
         reply = await transport.request(subject, question, timeout=5)
         assert b'"error":' in reply.data

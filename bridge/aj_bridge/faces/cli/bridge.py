@@ -1,4 +1,4 @@
-"""`aj-bridge`: what an operator runs: `run`, `demo`, `respond`, `completion`."""
+"""`aj-bridge`: what an operator runs: `run`, `ps`, `ctl`, `demo`, `respond`, `completion`."""
 
 import asyncio
 import logging
@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from aj_bridge.faces.cli import output, run
+from aj_bridge.faces.cli import bridges, output, run
 from aj_bridge.faces.cli.frame import Group, completion_command, connection_options, leaf
 from aj_bridge.faces.demo import DemoResult, Stage, run_demo
 from aj_bridge.faces.logs import set_up_logging
@@ -25,6 +25,7 @@ def register(group: Group) -> None:
     """Add the commands."""
     for command in (run.command, _respond, _demo, completion_command("aj-bridge")):
         group.add_command(command)
+    bridges.register(group)
 
 
 @leaf(

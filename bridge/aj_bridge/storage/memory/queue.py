@@ -132,6 +132,11 @@ class WorkQueue:
         else:
             self._expire(item)
 
+    def clear(self) -> None:
+        """Take all items out, as a purge does."""
+        for item in list(self._items.values()):
+            self._remove(item)
+
     def attach(self, taker: Taker) -> None:
         """Begin to hand items to a taker."""
         self._takers.append(taker)
