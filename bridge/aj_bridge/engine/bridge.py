@@ -8,7 +8,7 @@ import contextlib
 import os
 import random
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 import msgspec
 
@@ -24,7 +24,7 @@ from aj_bridge.engine.parts import Parts
 from aj_bridge.engine.peers import NatsPeers
 from aj_bridge.engine.processor import Processor
 from aj_bridge.engine.rates import Rates
-from aj_bridge.engine.router import Router
+from aj_bridge.engine.router import RouteKind, Router
 from aj_bridge.engine.service import BridgeService
 from aj_bridge.engine.settings import SettingsWatch
 from aj_bridge.engine.slots import Seat, Slots
@@ -69,7 +69,7 @@ class BridgeOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         queues: the queues, which must be there; at least one, none twice.
-        routes: which types it takes, by route; none = all, each by its own type.
+        router: which types it takes, and where they go.
         concurrency: tasks in hand at once, over all queues.
         policy: the backoff.
         adopt: let items of a queue that the Go project made wait outside it.
@@ -82,7 +82,7 @@ class BridgeOptions(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     queues: tuple[ServedQueue, ...]
-    routes: tuple[str, ...] = ()
+    router: Router = msgspec.field(default_factory=Router)
     concurrency: int = 100
     policy: RetryPolicy = POLICIES["default"]
     adopt: bool = True
@@ -207,7 +207,7 @@ class Bridge:
             StoreError: the store failed while binding.
         """
         peers = NatsPeers(self._jetstream.transport, self.id, self._holds)
-        dispatch = RemoteHandlers(self._jetstream.transport, self._clock)
+        dispatch = {RouteKind.REMOTE: RemoteHandlers(self._jetstream.transport, self._clock)}
         async with contextlib.AsyncExitStack() as stack:
             for queue in self.options.queues:
                 self._lines.append(await stack.enter_async_context(self._line(queue, peers, dispatch)))
@@ -253,7 +253,9 @@ class Bridge:
         return any(line.held.holds(task_id, item) for line in self._lines)
 
     @contextlib.asynccontextmanager
-    async def _line(self, queue: ServedQueue, peers: NatsPeers, dispatch: Dispatch) -> AsyncIterator[Line]:
+    async def _line(
+        self, queue: ServedQueue, peers: NatsPeers, dispatch: Mapping[RouteKind, Dispatch]
+    ) -> AsyncIterator[Line]:
         options, meter = self.options, self._meter
 
         def polled(well: bool) -> None:
@@ -271,7 +273,7 @@ class Bridge:
                 storage=storage,
                 dispatch=dispatch,
                 peers=peers,
-                router=Router(options.routes),
+                router=options.router,
                 policy=options.policy,
                 meter=meter,
                 clock=self._clock,

@@ -6,13 +6,14 @@ from collections.abc import Callable, Coroutine
 from itertools import count
 from typing import Any, Final
 
+from aj_bridge.core.retry import RetryPolicy
 from aj_bridge.core.settle import NoResponders
 from aj_bridge.engine import meter as m
 from aj_bridge.engine.breakers import Breakers
-from aj_bridge.engine.dispatch import Nobody
 from aj_bridge.engine.parts import Parts
 from aj_bridge.engine.patience import quietly
 from aj_bridge.engine.rates import Tally
+from aj_bridge.engine.router import Invocation, Nobody
 from aj_bridge.storage.protocols import Parked
 from aj_sdk.wire.call import Completed, Failed, Terminated
 from aj_sdk.wire.task import TaskRecord
@@ -47,6 +48,7 @@ class Calls:
         if self._parts.router.route(task_type) is None:
             self._breakers.missed(task_type)
             self._breakers.admit(task_type)  # counts the seconds; there is nobody to try
+            self._parts.meter.inc(m.UNROUTED, queue=self._parts.storage.items.settings.name, type=task_type)
             return self._breakers.delay_ns(task_type), f"no route for task type {task_type!r}"
         if self._breakers.admit(task_type):
             return None
@@ -55,6 +57,11 @@ class Calls:
     def parked(self, task_type: str, parked: Parked) -> bool:
         """Remember what waits for a handler; False when one has answered meanwhile."""
         return self._breakers.parked(task_type, parked)
+
+    def policy(self, task_type: str) -> RetryPolicy:
+        """Return the backoff of a task type."""
+        route = self._parts.router.route(task_type)
+        return self._parts.policy if route is None or route.policy is None else route.policy
 
     async def call(self, record: TaskRecord) -> Completed | Failed | Terminated | NoResponders:
         """Have a task handled that was saved `active`; returns what became of it."""
@@ -65,9 +72,14 @@ class Calls:
         began = self._parts.clock.monotonic()
         meter.add(m.BUSY, 1)
         try:
-            invocation = f"{self._parts.owner}.{next(self._invocations)}"
-            run_time_ns = self._parts.storage.items.settings.max_run_time_ns
-            outcome = await self._parts.dispatch.call(record, route, invocation, run_time_ns)
+            invocation = Invocation(
+                id=f"{self._parts.owner}.{next(self._invocations)}",
+                task=record,
+                route=route,
+                run_time_ns=self._parts.storage.items.settings.max_run_time_ns,
+            )
+            handle = self._parts.router.around(route, self._parts.dispatch[route.kind].call)
+            outcome = await handle(invocation)
         except Nobody as nobody:
             meter.inc(m.NO_RESPONDERS, **labels)
             return NoResponders(nobody.subject, self._breakers.missed(record.type))

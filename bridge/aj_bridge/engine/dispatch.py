@@ -3,41 +3,22 @@
 from typing import Protocol
 
 from aj_bridge.engine.clock import Clock
+from aj_bridge.engine.router import Invocation, Nobody, Outcome
 from aj_sdk.errors import MessageTooLargeError, NoRespondersError, NotConnectedError, OutcomeUnknownError
 from aj_sdk.transport import Transport
-from aj_sdk.wire.call import Completed, Failed, Terminated, call_headers, read_reply
-from aj_sdk.wire.names import handler_subject
-from aj_sdk.wire.task import TaskRecord
+from aj_sdk.wire.call import Failed, Terminated, call_headers, read_reply
 from aj_sdk.wire.times import NS_PER_S, format_duration
 
-__all__ = ["Dispatch", "Nobody", "RemoteHandlers"]
-
-
-class Nobody(Exception):  # noqa: N818 - not an error: it costs no try
-    """Nobody listens for a task.
-
-    Args:
-        subject: where.
-    """
-
-    def __init__(self, subject: str) -> None:
-        super().__init__(subject)
-        self.subject = subject
+__all__ = ["Dispatch", "RemoteHandlers"]
 
 
 class Dispatch(Protocol):
-    """How a task gets to its handler."""
+    """How tasks get to their handlers; one for each kind of route."""
 
-    async def call(
-        self, task: TaskRecord, route: str, invocation: str, run_time_ns: int
-    ) -> Completed | Failed | Terminated:
+    async def call(self, invocation: Invocation) -> Outcome:
         """Have a task handled.
 
-        Args:
-            task: the task, saved `active` with this try counted.
-            route: the route it takes.
-            invocation: id of this one invocation.
-            run_time_ns: how long it may take.
+        Cancelled, it sees to it that the handler stops, as far as that is possible.
 
         Raises:
             Nobody: nobody listens.
@@ -56,13 +37,12 @@ class RemoteHandlers:
         self._transport = transport
         self._clock = clock
 
-    async def call(
-        self, task: TaskRecord, route: str, invocation: str, run_time_ns: int
-    ) -> Completed | Failed | Terminated:
+    async def call(self, invocation: Invocation) -> Outcome:
         """See `Dispatch`."""
-        subject = handler_subject(route)
+        task, run_time_ns = invocation.task, invocation.run_time_ns
+        subject = invocation.route.subject(task.type)
         now_ns = self._clock.now_ns()
-        headers = call_headers(task, invocation=invocation, now_ns=now_ns, give_up_ns=now_ns + run_time_ns)
+        headers = call_headers(task, invocation=invocation.id, now_ns=now_ns, give_up_ns=now_ns + run_time_ns)
         try:
             message = await self._transport.request(
                 subject, task.to_wire(), headers=headers, timeout=run_time_ns / NS_PER_S

@@ -25,6 +25,7 @@ OWN: Final = (
     DROPPED := "bridge_item_dropped_total",
     PARKED := "bridge_item_parked_total",
     NO_RESPONDERS := "bridge_no_responders_total",
+    UNROUTED := "bridge_unrouted_total",
     TAKEN_OVER := "bridge_task_taken_over_total",
     QUARANTINED := "bridge_quarantined_total",
 )

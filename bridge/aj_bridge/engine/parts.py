@@ -1,6 +1,6 @@
 """What the work on one queue is made of."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -10,7 +10,7 @@ from aj_bridge.engine.clock import Clock
 from aj_bridge.engine.dispatch import Dispatch
 from aj_bridge.engine.meter import Meter
 from aj_bridge.engine.peers import Peers
-from aj_bridge.engine.router import Router
+from aj_bridge.engine.router import RouteKind, Router
 from aj_bridge.storage.protocols import Storage
 from aj_sdk.wire.signing import Verifier
 
@@ -23,7 +23,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         owner: id of the bridge.
         storage: the queue.
-        dispatch: how a task gets to its handler.
+        dispatch: how a task gets to its handler, by the kind of its route.
         peers: the other bridges.
         router: which route a type takes.
         policy: the backoff.
@@ -36,7 +36,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
 
     owner: str
     storage: Storage
-    dispatch: Dispatch
+    dispatch: Mapping[RouteKind, Dispatch]
     peers: Peers
     router: Router
     policy: RetryPolicy

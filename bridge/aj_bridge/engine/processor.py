@@ -294,7 +294,7 @@ class Processor:
             record,
             outcome,
             queue=self._storage.items.settings,
-            policy=self._parts.policy,
+            policy=self._calls.policy(record.type),
             attempt=record.tries if self._storage.waiting.schedules else held.claim.item.delivery,
             now_ns=self._parts.clock.now_ns(),
             random=self._parts.random,

@@ -84,6 +84,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
     Family(Kind.COUNTER, "bridge_item_dropped_total", "Items let go without a word, by reason.", ("queue", "why")),
     Family(Kind.COUNTER, "bridge_item_parked_total", "Items set aside to come back later.", ("queue", "why")),
     Family(Kind.COUNTER, "bridge_no_responders_total", "Calls that found no handler.", _HANDLER),
+    Family(Kind.COUNTER, "bridge_unrouted_total", "Deliveries of tasks whose type has no route here.", _HANDLER),
     Family(Kind.COUNTER, "bridge_task_taken_over_total", "Active tasks taken over from an owner that is gone.", _QUEUE),
     Family(Kind.COUNTER, "bridge_quarantined_total", "Items moved to the dead letters unread.", _QUEUE),
 )

@@ -7,6 +7,7 @@ history the world is left in peace, and everything has to end.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from itertools import count
 from random import Random
 from typing import TypeVar
@@ -32,7 +33,7 @@ from aj_sdk.wire.times import NS_PER_S
 START = 1_767_225_600 * NS_PER_S
 LEASE = 30 * NS_PER_S
 QUEUE = QueueSettings(name="Q", max_run_time_ns=600 * NS_PER_S)
-POLICY = RetryPolicy((10 * NS_PER_S,), 1.0)
+POLICY = RetryPolicy([timedelta(seconds=10)], 1.0)
 NOBODY = NoResponders("CHORIA_AJ.H.T.t", NS_PER_S)
 OUTCOMES: tuple[Outcome, ...] = (Completed(b""), Failed("why"), Failed("later", 90 * NS_PER_S), Terminated("no"))
 ENOUGH = 2_000

@@ -1,14 +1,18 @@
 """Retry policies: the Go project's names, figures and formula."""
 
+from datetime import timedelta
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aj_bridge.core.retry import POLICIES, RetryPolicy, linear, policy_named
+from aj_bridge.core.retry import POLICIES, RetryPolicy, policy_named
 from aj_sdk.errors import UsageError
 from aj_sdk.wire.times import NS_PER_MS, NS_PER_S
 
 MINUTE = 60 * NS_PER_S
+SECOND = timedelta(seconds=1)
+MS = timedelta(milliseconds=1)
 RANDOM = st.floats(0, 1, exclude_max=True)
 POLICY = st.sampled_from(sorted(POLICIES))
 
@@ -35,7 +39,7 @@ def test_an_unknown_policy_is_refused_with_the_names_there_are() -> None:
 
 
 def test_a_delay_is_a_part_that_is_sure_and_a_part_by_chance() -> None:
-    policy = RetryPolicy((NS_PER_S, 2 * NS_PER_S), 0.5)
+    policy = RetryPolicy((SECOND, 2 * SECOND), 0.5)
     assert policy.duration_ns(0, lambda: 0.0) == 500 * NS_PER_MS
     assert policy.duration_ns(0, lambda: 0.25) == 750 * NS_PER_MS
     assert policy.duration_ns(1, lambda: 0.0) == 1000 * NS_PER_MS
@@ -43,7 +47,7 @@ def test_a_delay_is_a_part_that_is_sure_and_a_part_by_chance() -> None:
 
 
 def test_past_the_end_the_last_interval_holds_and_before_the_start_the_first() -> None:
-    policy = linear(4, 0.5, NS_PER_S, 9 * NS_PER_S)
+    policy = RetryPolicy.linear(4, SECOND, 9 * SECOND, 0.5)
     assert policy.intervals_ns == (NS_PER_S, 3 * NS_PER_S, 5 * NS_PER_S, 7 * NS_PER_S)
     assert policy.duration_ns(4, lambda: 0.0) == policy.duration_ns(3, lambda: 0.0) == 3500 * NS_PER_MS
     assert policy.duration_ns(10**9, lambda: 0.0) == 3500 * NS_PER_MS
@@ -51,13 +55,13 @@ def test_past_the_end_the_last_interval_holds_and_before_the_start_the_first() -
 
 
 def test_delays_are_rounded_to_milliseconds() -> None:
-    policy = RetryPolicy((3 * NS_PER_MS + 1,), 0.5)
+    policy = RetryPolicy((3 * MS + timedelta(microseconds=1),), 0.5)
     assert policy.duration_ns(0, lambda: 0.0) == 2 * NS_PER_MS
-    assert RetryPolicy((NS_PER_MS,), 1.4).duration_ns(0, lambda: 0.0) == NS_PER_MS
+    assert RetryPolicy((MS,), 1.4).duration_ns(0, lambda: 0.0) == NS_PER_MS
 
 
 def test_a_delay_that_rounds_to_nothing_is_the_first_interval() -> None:
-    assert RetryPolicy((NS_PER_MS // 10,), 0.5).duration_ns(0, lambda: 0.0) == NS_PER_MS // 10
+    assert RetryPolicy((MS / 10,), 0.5).duration_ns(0, lambda: 0.0) == NS_PER_MS // 10
 
 
 @given(name=POLICY, n=st.integers(-5, 1000), chance=RANDOM)
@@ -73,3 +77,41 @@ def test_a_delay_lies_within_its_interval(name: str, n: int, chance: float) -> N
 def test_later_tries_wait_no_shorter(name: str, n: int, chance: float) -> None:
     policy = POLICIES[name]
     assert policy.duration_ns(n, lambda: chance) <= policy.duration_ns(n + 1, lambda: chance)
+
+
+def test_an_exponential_policy_grows_to_its_longest_interval() -> None:
+    policy = RetryPolicy.exponential(SECOND, 10 * SECOND)
+    assert policy == RetryPolicy([SECOND, 2 * SECOND, 4 * SECOND, 8 * SECOND, 10 * SECOND], jitter=0.5)
+    assert RetryPolicy.exponential(SECOND, SECOND).intervals == (SECOND,)
+    assert RetryPolicy.exponential(SECOND, 10 * SECOND, factor=1e300).intervals == (SECOND, 10 * SECOND)
+
+
+@pytest.mark.parametrize(
+    ("intervals", "jitter", "why"),
+    [
+        ([], 0.5, "has 1 to 1000 intervals, not 0"),
+        ([SECOND] * 1001, 0.5, "has 1 to 1000 intervals, not 1001"),
+        ([SECOND, -SECOND], 0.5, "lies between 0 and 366 days"),
+        ([400 * timedelta(days=1)], 0.5, "lies between 0 and 366 days"),
+        ([SECOND], -0.1, "the jitter of a retry policy lies between 0 and 10"),
+        ([SECOND], float("nan"), "the jitter of a retry policy lies between 0 and 10"),
+    ],
+)
+def test_a_policy_that_can_not_be_is_refused(intervals: list[timedelta], jitter: float, why: str) -> None:
+    with pytest.raises(UsageError, match=why):
+        RetryPolicy(intervals, jitter)
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "factor"),
+    [
+        (timedelta(0), SECOND, 2.0),
+        (2 * SECOND, SECOND, 2.0),
+        (SECOND, 2 * SECOND, 1.0),
+        (SECOND, 2 * SECOND, float("nan")),
+        (timedelta(microseconds=1), timedelta(days=1), 1.000001),
+    ],
+)
+def test_a_growth_that_does_not_arrive_is_refused(first: timedelta, last: timedelta, factor: float) -> None:
+    with pytest.raises(UsageError):
+        RetryPolicy.exponential(first, last, factor)

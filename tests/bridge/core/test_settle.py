@@ -1,5 +1,7 @@
 """What becomes of a task after a call, as decisions compared with `==`."""
 
+from datetime import timedelta
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +18,7 @@ from aj_sdk.wire.times import NS_PER_MS, NS_PER_S
 
 NOW = 1_767_225_600 * NS_PER_S
 QUEUE = QueueSettings(name="Q")
-POLICY = RetryPolicy((10 * NS_PER_S, 20 * NS_PER_S, 40 * NS_PER_S), 0.5)
+POLICY = RetryPolicy([timedelta(seconds=10), timedelta(seconds=20), timedelta(seconds=40)], 0.5)
 ACTIVE = TaskRecord(
     id="a",
     type="t",

@@ -13,18 +13,17 @@ from aj_bridge.core.deliver import Holder
 from aj_bridge.core.retention import KEEP_ALL, Retention
 from aj_bridge.core.retry import POLICIES, RetryPolicy
 from aj_bridge.engine.clock import Clock
-from aj_bridge.engine.dispatch import Nobody
 from aj_bridge.engine.held import HeldClaims
 from aj_bridge.engine.parts import Parts
 from aj_bridge.engine.peers import ASK_TIMEOUT_S
 from aj_bridge.engine.processor import Processor
-from aj_bridge.engine.router import Router
+from aj_bridge.engine.router import Invocation as Wanted
+from aj_bridge.engine.router import Nobody, RouteKind, Router
 from aj_bridge.engine.slots import Slots
 from aj_bridge.storage.memory import Fault, Link, MemoryStorage, MemoryWorld
 from aj_sdk.errors import RefusedError
 from aj_sdk.wire.call import Completed, Failed, Terminated
 from aj_sdk.wire.event import TaskStateEvent
-from aj_sdk.wire.names import handler_subject
 from aj_sdk.wire.queue import QueueSettings
 from aj_sdk.wire.signing import Verifier
 from aj_sdk.wire.stamp import ItemRef
@@ -44,7 +43,7 @@ class Invocation(msgspec.Struct):
 
     bridge: str
     task: TaskRecord
-    route: str
+    subject: str
     invocation: str
     run_time_ns: int
     began: float
@@ -121,13 +120,14 @@ class HandlersOfOne:
         self._handlers = handlers
         self._bridge = bridge
 
-    async def call(self, task: TaskRecord, route: str, invocation: str, run_time_ns: int) -> Outcome:
+    async def call(self, wanted: Wanted) -> Outcome:
         await asyncio.sleep(0)
         now = asyncio.get_running_loop().time()
+        task, subject = wanted.task, wanted.route.subject(wanted.task.type)
         if task.type in self._handlers.away:
             self._handlers.misses.append((now, task.id))
-            raise Nobody(handler_subject(route))
-        return await self._handlers.invoke(Invocation(self._bridge, task, route, invocation, run_time_ns, now))
+            raise Nobody(subject)
+        return await self._handlers.invoke(Invocation(self._bridge, task, subject, wanted.id, wanted.run_time_ns, now))
 
 
 class Neighbours:
@@ -262,7 +262,7 @@ class BridgeAtWork:
         *,
         concurrency: int = 10,
         policy: RetryPolicy = POLICIES["1m"],
-        routes: tuple[str, ...] = (),
+        router: Router | None = None,
         grace_s: float = 10.0,
         random: Callable[[], float] = lambda: 0.0,
         verifier: Verifier | None = None,
@@ -280,9 +280,9 @@ class BridgeAtWork:
             Parts(
                 owner=name,
                 storage=self.storage,
-                dispatch=site.handlers.of(name),
+                dispatch=dict.fromkeys(RouteKind, site.handlers.of(name)),
                 peers=site.neighbours.of(self),
-                router=Router(routes),
+                router=router or Router(),
                 policy=policy,
                 meter=self.meter,
                 clock=clock,

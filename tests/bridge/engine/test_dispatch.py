@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from aj_bridge.engine.clock import Clock
-from aj_bridge.engine.dispatch import Nobody, RemoteHandlers
+from aj_bridge.engine.dispatch import RemoteHandlers
+from aj_bridge.engine.router import EACH, Invocation, Nobody, Route
 from aj_sdk.ids import new_id
 from aj_sdk.transport import Message, NatsTransport, settle
 from aj_sdk.wire.call import Completed, Failed, Terminated
@@ -27,6 +28,10 @@ def task(task_type: str) -> TaskRecord:
     return TaskRecord(
         id="a", type=task_type, queue="Q", state=TaskState.ACTIVE, created_ns=time.time_ns(), tries=3, payload=b"{}"
     )
+
+
+def wanted(record: TaskRecord, route: str = EACH, run_time_ns: int = MINUTE) -> Invocation:
+    return Invocation("b1.7", record, Route(type=route), run_time_ns)
 
 
 @pytest.fixture
@@ -61,7 +66,7 @@ async def test_a_call_carries_the_task_and_what_a_handler_may_rely_on(
     task_type = f"t:{new_id()}"
     record = task(task_type)
     async with answering(other, f"CHORIA_AJ.H.T.{task_type}", lambda _message: (b"\x00\xff", None)) as asked:
-        outcome = await handlers.call(record, task_type, "b1.7", MINUTE)
+        outcome = await handlers.call(wanted(record))
     assert outcome == Completed(b"\x00\xff")
     (request,) = asked
     assert TaskRecord.from_wire(request.data) == record
@@ -86,13 +91,13 @@ async def test_each_call_goes_to_one_handler_of_the_route(handlers: RemoteHandle
         answering(other, f"CHORIA_AJ.H.T.{route}", lambda _message: (b"2", None)) as second,
     ):
         for _ in range(10):
-            await handlers.call(task(route + "new"), route, "i", MINUTE)
+            await handlers.call(wanted(task(route + "new"), route))
     assert len(first) + len(second) == 10
 
 
 async def test_the_empty_route_is_the_catch_all(handlers: RemoteHandlers, other: NatsTransport) -> None:
     async with answering(other, "CHORIA_AJ.H.T.catchall", lambda _message: (b"", None)):
-        assert await handlers.call(task("anything"), "", "i", MINUTE) == Completed(b"")
+        assert await handlers.call(wanted(task("anything"), "")) == Completed(b"")
 
 
 @pytest.mark.parametrize(
@@ -112,7 +117,7 @@ async def test_headers_of_a_reply_say_what_became_of_the_task(
 ) -> None:
     task_type = f"t:{new_id()}"
     async with answering(other, f"CHORIA_AJ.H.T.{task_type}", lambda _message: (b"body", headers)):
-        assert await handlers.call(task(task_type), task_type, "i", MINUTE) == outcome
+        assert await handlers.call(wanted(task(task_type))) == outcome
 
 
 async def test_where_nobody_listens_is_told_at_once(
@@ -121,7 +126,7 @@ async def test_where_nobody_listens_is_told_at_once(
     task_type = f"t:{new_id()}"
     async with asyncio.timeout(patience(5)):
         with pytest.raises(Nobody) as nobody:
-            await handlers.call(task(task_type), task_type, "i", MINUTE)
+            await handlers.call(wanted(task(task_type)))
     assert nobody.value.subject == f"CHORIA_AJ.H.T.{task_type}"
 
 
@@ -131,29 +136,29 @@ async def test_a_handler_that_does_not_answer_within_the_run_time_failed(
     task_type = f"t:{new_id()}"
     subject = f"CHORIA_AJ.H.T.{task_type}"
     async with answering(other, subject, lambda _message: None):
-        outcome = await handlers.call(task(task_type), task_type, "i", 50 * NS_PER_MS)
+        outcome = await handlers.call(wanted(task(task_type), run_time_ns=50 * NS_PER_MS))
     assert outcome == Failed(f"no reply from a handler on {subject} within 50ms")
 
 
 async def test_a_reply_that_comes_too_late_is_nobodys(handlers: RemoteHandlers, other: NatsTransport) -> None:
     task_type = f"t:{new_id()}"
     async with answering(other, f"CHORIA_AJ.H.T.{task_type}", lambda _message: None) as asked:
-        await handlers.call(task(task_type), task_type, "i", 20 * NS_PER_MS)
+        await handlers.call(wanted(task(task_type), run_time_ns=20 * NS_PER_MS))
         await other.publish(asked[0].reply, b"late")
         await settle(other._nc)
     async with answering(other, f"CHORIA_AJ.H.T.{task_type}", lambda _message: (b"own", None)):
-        assert await handlers.call(task(task_type), task_type, "i", MINUTE) == Completed(b"own")
+        assert await handlers.call(wanted(task(task_type))) == Completed(b"own")
 
 
 async def test_a_task_that_does_not_fit_a_request_ends(handlers: RemoteHandlers, transport: NatsTransport) -> None:
     record = task("big").replace(payload=b"x" * transport.max_payload)
-    outcome = await handlers.call(record, "big", "i", MINUTE)
+    outcome = await handlers.call(wanted(record))
     assert isinstance(outcome, Terminated)
     assert outcome.error.startswith("the task does not fit a request: ")
 
 
 async def test_a_call_over_a_closed_connection_failed(handlers: RemoteHandlers, transport: NatsTransport) -> None:
     await transport._nc.close()
-    outcome = await handlers.call(task("t"), "t", "i", MINUTE)
+    outcome = await handlers.call(wanted(task("t")))
     assert isinstance(outcome, Failed)
     assert outcome.error.startswith("the call was not made: ")

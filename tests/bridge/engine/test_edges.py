@@ -13,6 +13,7 @@ from tests.bridge.engine.bridges import DONE, QUEUE, Site, site
 from tests.virtual_time import virtual_time
 
 from aj_bridge.core.lifecycle import EDGES, Edge, Event, Hand
+from aj_bridge.engine.router import Route, Router
 from aj_sdk.wire.call import Failed, Terminated
 from aj_sdk.wire.signing import Signer, Verifier
 from aj_sdk.wire.stamp import ItemRef, Stamp
@@ -88,7 +89,7 @@ async def no_handler(here: Site, edge: Edge) -> str:
         put(here, TaskState.NEW)
         return await over(here, edge)
     put(here, before(edge))
-    return await over(here, edge, routes=("another",))
+    return await over(here, edge, router=Router([Route(type="another")]))
 
 
 async def parent_failed(here: Site, edge: Edge) -> str:

@@ -12,6 +12,7 @@ from tests.virtual_time import virtual_time
 from aj_bridge.core.deliver import Holder
 from aj_bridge.core.retention import Retention
 from aj_bridge.engine import meter as m
+from aj_bridge.engine.router import Route, Router
 from aj_bridge.storage.memory import Fault
 from aj_sdk.errors import NotConnectedError, OutcomeUnknownError, RefusedError, StoreError
 from aj_sdk.wire.call import Completed, Failed, Terminated
@@ -48,7 +49,7 @@ async def test_a_task_is_saved_active_then_called_then_saved_complete_and_its_it
     (call,) = here.handlers.calls
     assert call.task.state is TaskState.ACTIVE
     assert call.task.tries == 1
-    assert (call.route, call.run_time_ns) == ("t", 3600 * NS_PER_S)
+    assert (call.subject, call.run_time_ns) == ("CHORIA_AJ.H.T.t", 3600 * NS_PER_S)
     assert [event.state for event in here.events] == ["active", "complete"]
     assert bridge.processor.busy == 0
 
@@ -298,14 +299,15 @@ async def test_a_type_without_handlers_does_not_hold_up_another() -> None:
 @virtual_time
 async def test_a_type_without_a_route_waits_as_one_without_a_handler_does() -> None:
     here = site()
-    async with here.bridge(routes=("email:",)):
+    async with here.bridge(router=Router([Route(type="email:")])) as bridge:
         here.enqueue("a", "sms:new", max_tries=1)
         here.enqueue("b", "email:new")
         await here.ended("b")
         await asyncio.sleep(300)
         assert here.record("a").state is TaskState.RETRY
         assert here.record("a").last_err == "no route for task type 'sms:new'"
-    assert [call.route for call in here.handlers.calls] == ["email:"]
+    assert [call.subject for call in here.handlers.calls] == ["CHORIA_AJ.H.T.email:"]
+    assert (m.UNROUTED, {"queue": QUEUE, "type": "sms:new"}) in bridge.meter.labels
     async with here.bridge():
         (record,) = await here.ended("a")
     assert (record.state, record.tries) == (TaskState.COMPLETE, 1)

@@ -15,7 +15,7 @@ from aj_bridge.engine.held import HeldClaims
 from aj_bridge.engine.meter import NoMeter
 from aj_bridge.engine.parts import Parts
 from aj_bridge.engine.processor import Processor
-from aj_bridge.engine.router import Router
+from aj_bridge.engine.router import RouteKind, Router
 from aj_bridge.engine.slots import Seat, Slots
 from aj_bridge.storage.memory import MemoryStorage
 from aj_sdk.wire.queue import QueueSettings
@@ -53,7 +53,7 @@ class Shared:
         parts = Parts(
             owner="b",
             storage=storage,
-            dispatch=self.here.handlers.of("b"),
+            dispatch=dict.fromkeys(RouteKind, self.here.handlers.of("b")),
             peers=self.here.neighbours.of(None),  # type: ignore[arg-type]  # nobody is asked
             router=Router(),
             policy=POLICIES["1m"],

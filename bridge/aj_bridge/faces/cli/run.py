@@ -15,6 +15,7 @@ import click
 
 from aj_bridge.core.retry import policy_named
 from aj_bridge.engine.bridge import Bridge, BridgeOptions, Line, ServedQueue
+from aj_bridge.engine.router import Route, Router
 from aj_bridge.faces.cli.frame import Globals, leaf
 from aj_bridge.faces.config import BridgeConfig, bridge_options, load_config
 from aj_bridge.faces.embedded import EmbeddedServer
@@ -100,7 +101,7 @@ async def _run(config: BridgeConfig) -> int:
             jetstream,
             BridgeOptions(
                 queues=tuple(ServedQueue(name=name, weight=weight) for name, weight in config.queue),
-                routes=config.remote,
+                router=Router(Route(type=task_type) for task_type in config.remote),
                 concurrency=config.concurrency,
                 policy=policy_named(config.backoff),
                 adopt=not config.no_adopt,
