@@ -47,6 +47,7 @@ from aj_sdk.wire.names import (
     schedule_subjects,
 )
 from aj_sdk.wire.queue import QueueSettings, read_settings
+from aj_sdk.wire.signing import Signer
 
 __all__ = ["Admin", "BoundQueue", "Overview", "QueueInfo", "TaskStoreInfo"]
 
@@ -73,6 +74,7 @@ class Admin:
     Args:
         jetstream: the API of the account.
         store: tasks and items in it.
+        signer: signs a signed task anew where what its signature covers is changed.
 
     Attributes:
         dead: the dead letters.
@@ -80,12 +82,12 @@ class Admin:
         tasks: the tasks.
     """
 
-    def __init__(self, jetstream: JetStream, store: Store) -> None:
+    def __init__(self, jetstream: JetStream, store: Store, signer: Signer | None = None) -> None:
         self._js = jetstream
         self._store = store
         self.dead = DeadLetters(jetstream, store)
         self.bridges = Bridges(jetstream.transport)
-        self.tasks = Tasks(jetstream, store)
+        self.tasks = Tasks(store, self.dead, signer)
 
     # The task store and our own streams.
 

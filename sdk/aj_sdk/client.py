@@ -10,9 +10,8 @@ import os
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, Final, Literal, Self, TypeAlias, TypeVar, overload
+from typing import Any, Final, Literal, Self, TypeVar, overload
 
 import msgspec
 from nats.aio.client import Client as Connection
@@ -32,6 +31,7 @@ from aj_sdk.errors import (
 )
 from aj_sdk.ids import new_id
 from aj_sdk.jetstream import JetStream
+from aj_sdk.moment import Moment, deadline_ns
 from aj_sdk.payload import encode_payload
 from aj_sdk.results import result_bytes, result_value
 from aj_sdk.store import Store
@@ -42,16 +42,12 @@ from aj_sdk.wire.queue import default_queue
 from aj_sdk.wire.signing import Signer, Verifier
 from aj_sdk.wire.state import TaskState
 from aj_sdk.wire.task import DEFAULT_MAX_TRIES, TaskRecord, TaskResult
-from aj_sdk.wire.times import from_datetime, to_timedelta_ns
 
-__all__ = ["Client", "Deadline", "TaskSpec"]
+__all__ = ["Client", "TaskSpec"]
 
 _log: Final = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-Deadline: TypeAlias = datetime | timedelta
-"""A point in time with a time zone, or a span from now."""
 
 _FIRST_LOOK_S: Final = 1.0
 _LAST_LOOK_S: Final = 10.0
@@ -75,7 +71,7 @@ class TaskSpec(msgspec.Struct, frozen=True):
     payload: Any = None
     queue: str | None = None
     id: str | None = None
-    deadline: Deadline | None = None
+    deadline: Moment | None = None
     max_tries: int = DEFAULT_MAX_TRIES
 
 
@@ -163,7 +159,7 @@ class Client:
             transport = await stack.enter_async_context(NatsTransport(connection))
             jetstream = JetStream(transport, prefix=self._prefix, timeout=self._timeout)
             self._store = Store(jetstream)
-            self._admin = Admin(jetstream, self._store)
+            self._admin = Admin(jetstream, self._store, self._signer)
             self._stack = stack.pop_all()
         return self
 
@@ -199,7 +195,7 @@ class Client:
         *,
         queue: str = DEFAULT_QUEUE,
         id: str | None = None,  # noqa: A002 - the task's own word
-        deadline: Deadline | None = None,
+        deadline: Moment | None = None,
         max_tries: int = DEFAULT_MAX_TRIES,
     ) -> TaskRecord:
         """Store a task and put it into a queue.
@@ -322,6 +318,19 @@ class Client:
             elif await self.store.jetstream.stream_info(queue_stream(name)) is None:
                 raise QueueNotFoundError(name)
             self._queues.add(name)
+
+    async def cancel(self, task_id: str, *, reason: str = "") -> TaskRecord:
+        """End a task that waits or runs; see `Tasks.cancel`.
+
+        Returns:
+            The task as it is stored now: `terminated`.
+
+        Raises:
+            TaskNotFoundError: there is no such task.
+            TaskStateError: it has ended otherwise.
+            StoreError: the store failed or said no. The task may be cancelled all the same; do it again.
+        """
+        return await self.admin.tasks.cancel(task_id, reason)
 
     # Reading.
 
@@ -484,7 +493,7 @@ def _new_record(spec: TaskSpec, queue: str, now_ns: int) -> TaskRecord:
         queue=_name(queue, "queue name"),
         payload=encode_payload(spec.payload),
         created_ns=now_ns,
-        deadline_ns=None if spec.deadline is None else _deadline_ns(spec.deadline, now_ns),
+        deadline_ns=None if spec.deadline is None else deadline_ns(spec.deadline, now_ns),
         max_tries=spec.max_tries,
     )
 
@@ -493,15 +502,3 @@ def _name(value: object, what: str) -> str:
     if not isinstance(value, str):
         raise UsageError(f"a {what} is text, not {type(value).__name__}")
     return check_name(value, what)
-
-
-def _deadline_ns(deadline: Deadline, now_ns: int) -> int:
-    if not isinstance(deadline, datetime | timedelta):
-        raise UsageError(f"the deadline must be a datetime or a timedelta, not {type(deadline).__name__}")
-    try:
-        when = now_ns + to_timedelta_ns(deadline) if isinstance(deadline, timedelta) else from_datetime(deadline)
-    except ValueError as err:
-        raise UsageError(f"the deadline {err}") from None
-    if when <= now_ns:
-        raise UsageError("the deadline lies in the past: no try could begin")
-    return when

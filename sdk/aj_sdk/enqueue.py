@@ -6,7 +6,6 @@ meanings are those of the engine's rules: a refused item makes the task `queue_e
 """
 
 import logging
-import time
 from typing import Final
 
 from aj_sdk.errors import (
@@ -144,7 +143,7 @@ async def place(store: Store, record: TaskRecord, sequence: int, *, replace: boo
 
 async def publish_state(store: Store, record: TaskRecord) -> None:
     """Tell the state that a task has come into; best effort, the store is the truth."""
-    event = TaskStateEvent.of(record, new_id(), time.time_ns())
+    event = TaskStateEvent.of(record, new_id(), store.now_ns())
     try:
         await store.jetstream.transport.publish(task_event_subject(record.id), event.to_wire())
     except StoreError as err:

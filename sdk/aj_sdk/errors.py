@@ -8,6 +8,7 @@ AsyncJobsError
 |   +-- TaskTooLargeError
 |   +-- TaskStateError         not possible in the state the task is in
 |   +-- TaskExistsError        another task has this id
+|   +-- DeadlinePassedError    a task that could only expire
 |   +-- NotReplayableError     a dead letter that no task can be made of
 |   +-- DuplicateHandlerError
 +-- DecodeError                the peer or the stored data is bad
@@ -30,12 +31,14 @@ AsyncJobsError
 """
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 __all__ = [
     "AsyncJobsError",
     "BridgeNotFoundError",
     "ConflictError",
     "DeadLetterNotFoundError",
+    "DeadlinePassedError",
     "DecodeError",
     "DuplicateHandlerError",
     "HandlerSignal",
@@ -142,6 +145,23 @@ class TaskExistsError(UsageError):
 
     def __str__(self) -> str:
         return f"task {self.task_id} exists already with another {self.differs}"
+
+
+@dataclass(eq=False)
+class DeadlinePassedError(UsageError):
+    """A retry of a task whose deadline has passed: it could only expire again.
+
+    Attributes:
+        task_id: the task.
+        deadline_ns: its deadline, nanoseconds since the epoch.
+    """
+
+    task_id: str
+    deadline_ns: int
+
+    def __str__(self) -> str:
+        when = datetime.fromtimestamp(self.deadline_ns // 10**9, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        return f"the deadline of task {self.task_id} passed at {when}: it could only expire again"
 
 
 @dataclass(eq=False)

@@ -4,8 +4,9 @@ Each call is one act with one meaning; when to do which is decided above. Nothin
 that did not come must be told from a refusal (`Store.save_surely`).
 """
 
+import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 import msgspec
@@ -14,11 +15,13 @@ from aj_sdk.errors import (
     ConflictError,
     MessageTooLargeError,
     NoRespondersError,
+    NotConnectedError,
     OutcomeUnknownError,
     QueueFullError,
     QueueNotFoundError,
     RefusedError,
     StoreError,
+    TaskNotFoundError,
     TaskTooLargeError,
 )
 from aj_sdk.jetstream import (
@@ -34,6 +37,7 @@ from aj_sdk.wire.names import (
     DELAYED_STREAM,
     TASK_SUBJECTS,
     TASKS_STREAM,
+    cancel_subject,
     fired_subject,
     item_subject,
     queue_stream,
@@ -85,6 +89,10 @@ class Store:
 
     def __init__(self, jetstream: JetStream) -> None:
         self.jetstream = jetstream
+
+    def now_ns(self) -> int:
+        """Return what the wall clock shows, nanoseconds since the epoch."""
+        return time.time_ns()
 
     async def load(self, task_id: str) -> Stored | None:
         """Read a task from the leader, None when there is none.
@@ -181,13 +189,27 @@ class Store:
         Raises:
             StoreError: the store failed.
         """
+        with suppress(TaskNotFoundError, ConflictError):
+            await self.remove(task_id, sequence)
+
+    async def remove(self, task_id: str, sequence: int) -> None:
+        """Remove a record, if it is still the one that was saved at this sequence.
+
+        Raises:
+            TaskNotFoundError: it is gone.
+            ConflictError: somebody else wrote.
+            StoreError: the store failed or said no.
+        """
         try:
             await self.jetstream.delete_message(TASKS_STREAM, sequence)
-        except RefusedError:
+        except RefusedError as err:
             # What servers say of a message that is gone differs; where it stands, the refusal is one.
             current = await self.load(task_id)
-            if current is not None and current.sequence == sequence:
+            if current is None:
+                raise TaskNotFoundError(task_id) from err
+            if current.sequence == sequence:
                 raise
+            raise ConflictError(task_id, sequence) from err
 
     async def _save(
         self, task_id: str, body: bytes, expected: int, stamp: Stamp | None, ttl_s: int | None = None
@@ -352,6 +374,11 @@ class Store:
             except RefusedError as err:
                 if err.code != STREAM_NOT_FOUND:
                     raise
+
+    async def tell_bridges(self, task_id: str) -> None:
+        """Tell the bridges that a task was taken from whoever is at work on it; best effort, the record decides."""
+        with suppress(NotConnectedError):
+            await self.jetstream.transport.publish(cancel_subject(task_id))
 
     async def remove_item(self, queue: str, task_id: str) -> None:
         """Take a task's item and schedule away, up to those that stand now; newer ones survive.

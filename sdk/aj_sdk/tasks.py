@@ -1,24 +1,30 @@
-"""What an administrator does with tasks: look for them, let them start over, remove them.
+"""What an administrator does with tasks: look for them, let them start over, cancel and remove them.
 
 `client.admin.tasks`. Which tasks are meant is a `TaskFilter`, the same one for looking and for acting.
 """
 
 from collections.abc import AsyncIterator, Collection
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 
+from aj_sdk.cancel import cancel
+from aj_sdk.dead import DeadLetters
 from aj_sdk.enqueue import loaded
-from aj_sdk.errors import ConflictError, RefusedError, TaskNotFoundError
-from aj_sdk.jetstream import JetStream
-from aj_sdk.retry import retry
+from aj_sdk.errors import ConflictError
+from aj_sdk.moment import Moment, deadline_ns
+from aj_sdk.retry import SAME_DEADLINE, retry
 from aj_sdk.store import Store, no_task_store
 from aj_sdk.wire.names import TASKS_STREAM
+from aj_sdk.wire.signing import Signer
 from aj_sdk.wire.state import TaskState
 from aj_sdk.wire.stored import Stored
 from aj_sdk.wire.task import TaskRecord
 
-__all__ = ["TaskFilter", "Tasks"]
+__all__ = ["NewDeadline", "TaskFilter", "Tasks"]
+
+NewDeadline: TypeAlias = Moment | Literal["same"] | None
+"""What becomes of a deadline: another one, the same one, none."""
 
 _DELETE_ATTEMPTS: Final = 10
 
@@ -69,13 +75,16 @@ class Tasks:
     """The tasks of the task store.
 
     Args:
-        jetstream: the API of the account.
-        store: tasks and items in it.
+        store: tasks and items.
+        dead: the dead letters, which a cancelled task leaves too.
+        signer: signs a signed task anew where its deadline is changed.
     """
 
-    def __init__(self, jetstream: JetStream, store: Store) -> None:
-        self._js = jetstream
+    def __init__(self, store: Store, dead: DeadLetters, signer: Signer | None = None) -> None:
+        self._js = store.jetstream
         self._store = store
+        self._dead = dead
+        self._signer = signer
 
     async def select(self, wanted: TaskFilter = _ANY, *, limit: int = 0) -> AsyncIterator[Stored]:
         """Read tasks in the order in which they were last changed, the one changed longest ago first.
@@ -107,23 +116,53 @@ class Tasks:
             if left == 0:
                 return
 
-    async def retry(self, task_id: str) -> TaskRecord:
-        """Let a task that has ended start over, in the queue that it was in.
+    async def retry(self, task_id: str, *, force: bool = False, deadline: NewDeadline = "same") -> TaskRecord:
+        """Let a task start over, in the queue that it was in: a new run, with no tries.
+
+        Its id, type, queue, payload and time of creation stay, and so does its signature.
+
+        Args:
+            task_id: the task.
+            force: also one that has not ended. A bridge that is at work on it is told to stop and has let go of it
+                before the new run begins; where that can't be known for sure, a warning is logged.
+            deadline: a new deadline, None for none. A signed task is then signed anew, by the client's signer.
 
         Returns:
-            The task as it is stored now: state `new` (`blocked` when it has dependencies), no tries.
+            The task as it is stored now: state `new` (`blocked` when it has dependencies).
 
         Raises:
             TaskNotFoundError: there is no such task.
-            TaskStateError: it has not ended.
+            TaskStateError: it has not ended, and there is no force.
+            DeadlinePassedError: its deadline has passed: give it another.
+            SignatureError: its signature covers its deadline, and the client has no signer.
+            QueueFullError: its queue is full; the task is `queue_error`, retry it later.
             StoreError: the store failed or said no.
         """
-        return await retry(self._store, task_id)
+        until_ns: int | None = SAME_DEADLINE
+        if deadline != "same":
+            until_ns = None if deadline is None else deadline_ns(deadline, self._store.now_ns())
+        return await retry(self._store, task_id, force=force, deadline_ns=until_ns, signer=self._signer)
+
+    async def cancel(self, task_id: str, reason: str = "") -> TaskRecord:
+        """End a task that waits or runs: state `terminated`, with the reason as its last error.
+
+        A bridge that is at work on it stops the call and tells the handler; what the handler answers all the same is
+        not saved. A Go worker is not told, but what it saves is refused. Doing it again is safe.
+
+        Returns:
+            The task as it is stored now.
+
+        Raises:
+            TaskNotFoundError: there is no such task.
+            TaskStateError: it has ended otherwise.
+            StoreError: the store failed or said no. The task may be cancelled all the same; do it again.
+        """
+        return await cancel(self._store, self._dead, task_id, reason)
 
     async def delete(self, task_id: str) -> None:
-        """Remove a task's record, its item and its schedule.
+        """Remove a task's record, its item and its schedule; a bridge that is at work on it stops the call.
 
-        A handler that is at work on it goes on, but its outcome is not saved.
+        Tasks that wait for it become `unreachable`. Its dead letters stay.
 
         Raises:
             TaskNotFoundError: there is no such task.
@@ -135,14 +174,10 @@ class Tasks:
             # Read before the record goes: what a new task of this id puts there afterwards must survive.
             places = await self._store.find_items(queue, task_id) if queue else []
             try:
-                await self._js.delete_message(TASKS_STREAM, stored.sequence)
-            except RefusedError as err:
-                current = await self._store.load(task_id)
-                if current is None:
-                    raise TaskNotFoundError(task_id) from err
-                if current.sequence == stored.sequence:
-                    raise
+                await self._store.remove(task_id, stored.sequence)
+            except ConflictError:
                 continue  # it was changed in between: remove what it is now
+            await self._store.tell_bridges(task_id)
             await self._store.remove_items(places)
             return
         raise ConflictError(task_id, stored.sequence)

@@ -51,10 +51,24 @@ async def retried(client: Client, edge: Edge) -> None:
     await client.admin.tasks.retry("a")
 
 
+async def forced(client: Client, edge: Edge) -> None:
+    assert edge.before is not None
+    await client.store.save(task(edge.after).replace(state=edge.before, tries=3), expected=0)
+    await client.admin.tasks.retry("a", force=True)
+
+
+async def cancelled(client: Client, edge: Edge) -> None:
+    assert edge.before is not None
+    await client.store.save(task(edge.before), expected=0)
+    await client.cancel("a")
+
+
 SCENARIOS: dict[Event, Scenario] = {
     Event.ENQUEUED: enqueued,
     Event.ITEM_REFUSED: item_refused,
     Event.RETRIED: retried,
+    Event.FORCED: forced,
+    Event.CANCELLED: cancelled,
 }
 
 

@@ -7,13 +7,22 @@ import pytest
 
 from aj_sdk.admin import Admin
 from aj_sdk.enqueue import loaded
-from aj_sdk.errors import ConflictError, DecodeError, QueueFullError, TaskNotFoundError, TaskStateError
+from aj_sdk.errors import (
+    ConflictError,
+    DeadlinePassedError,
+    DecodeError,
+    QueueFullError,
+    SignatureError,
+    TaskNotFoundError,
+    TaskStateError,
+)
 from aj_sdk.queue import Queue
 from aj_sdk.retry import retry
 from aj_sdk.store import Place, Store
 from aj_sdk.transport import Message, NatsTransport
 from aj_sdk.wire.event import TaskStateEvent
 from aj_sdk.wire.names import TASK_STATE_EVENTS, item_subject, queue_stream, task_subject
+from aj_sdk.wire.signing import Signer, Verifier
 from aj_sdk.wire.stamp import ItemRef, Stamp
 from aj_sdk.wire.state import FINAL_STATES, TaskState
 from aj_sdk.wire.task import TaskRecord, TaskResult
@@ -145,6 +154,36 @@ async def test_of_two_who_retry_one_wins(prepared: Store) -> None:
     assert TaskRecord in kinds
     assert kinds <= {TaskRecord, ConflictError, TaskStateError}
     assert (await record(prepared)).state is TaskState.NEW
+
+
+async def test_a_task_whose_deadline_has_passed_needs_another_one(prepared: Store) -> None:
+    ended = task(state=TaskState.EXPIRED, tries=3, deadline_ns=NOW)
+    await prepared.save(ended, expected=0)
+    with pytest.raises(DeadlinePassedError, match="passed at 2023-11-14 22:13:20 UTC: it could only expire again"):
+        await retry(prepared, "t1")
+    assert await record(prepared) == ended
+    assert (await retry(prepared, "t1", deadline_ns=None)).deadline_ns is None
+
+
+async def test_a_new_deadline_needs_a_new_signature(prepared: Store) -> None:
+    signer = Signer("11" * 32)
+    ended = signer.sign(task(state=TaskState.EXPIRED, deadline_ns=NOW))
+    await prepared.save(ended, expected=0)
+    with pytest.raises(SignatureError, match="changing it needs the signing key"):
+        await retry(prepared, "t1", deadline_ns=None)
+    assert await record(prepared) == ended
+    fresh = await retry(prepared, "t1", deadline_ns=None, signer=signer)
+    Verifier(signer.public_key_hex).verify(fresh)
+    assert fresh.signature != ended.signature
+    # All else keeps the one that it has.
+    await prepared.save(fresh.replace(state=TaskState.EXPIRED), expected=(await loaded(prepared, "t1")).sequence)
+    assert (await retry(prepared, "t1", signer=Signer("22" * 32))).signature == fresh.signature
+
+
+async def test_a_waiting_task_without_an_item_gets_one_by_force(prepared: Store) -> None:
+    await prepared.save(task(state=TaskState.RETRY, tries=3), expected=0)
+    assert await retry(prepared, "t1", force=True) == task()
+    assert await item(prepared) is not None
 
 
 async def test_a_retry_into_a_full_queue_is_a_queue_error_that_can_be_retried(prepared: Store) -> None:

@@ -2,9 +2,11 @@
 
 import msgspec
 
-from aj_sdk.wire.stamp import ItemRef
+from aj_sdk.wire.stamp import ItemRef, Stamp
+from aj_sdk.wire.state import TaskState
+from aj_sdk.wire.stored import Stored
 
-__all__ = ["Claim"]
+__all__ = ["Claim", "owns"]
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,3 +33,10 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     fired: bool = False
     silent: str = ""
     due_ns: int = 0
+
+
+def owns(stamp: Stamp, stored: Stored | None) -> bool:
+    """Say whether a record, as it is stored now, is the one under which the owner of this stamp calls a handler."""
+    if stored is None or stored.record is None:
+        return False
+    return stored.record.state is TaskState.ACTIVE and stored.stamp == stamp

@@ -34,6 +34,8 @@ class Event(StrEnum):
     TOO_LARGE = "too large to save"
     SIGNATURE_REFUSED = "signature refused"
     RETRIED = "retried on request"
+    CANCELLED = "cancelled on request"
+    FORCED = "started over by force"
 
 
 class Hand(StrEnum):
@@ -81,6 +83,9 @@ def _edges() -> tuple[Edge, ...]:
             Edge(unfinished, Event.TRIES_USED_UP, S.EXPIRED, Hand.BRIDGE),
             Edge(unfinished, Event.TOO_LARGE, S.TERMINATED, Hand.BRIDGE),
             Edge(unfinished, Event.SIGNATURE_REFUSED, S.TERMINATED, Hand.BRIDGE),
+            Edge(unfinished, Event.CANCELLED, S.TERMINATED, Hand.ADMIN),
+            Edge(unfinished, Event.FORCED, S.NEW, Hand.ADMIN),
+            Edge(unfinished, Event.FORCED, S.BLOCKED, Hand.ADMIN),
         ]
     for final in (S.COMPLETE, S.EXPIRED, S.TERMINATED, S.UNREACHABLE, S.QUEUE_ERROR):
         edges += [

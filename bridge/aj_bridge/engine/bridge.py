@@ -14,6 +14,7 @@ import msgspec
 
 from aj_bridge.core.retention import KEEP_ALL, Retention
 from aj_bridge.core.retry import POLICIES, RetryPolicy
+from aj_bridge.engine.cancels import Cancels
 from aj_bridge.engine.clock import Clock
 from aj_bridge.engine.control import control_answers
 from aj_bridge.engine.dispatch import Dispatch, RemoteHandlers
@@ -223,6 +224,7 @@ class Bridge:
         return [
             *(SettingsWatch(line.storage) for line in self._lines),
             *(line.rates for line in self._lines),
+            Cancels(self._jetstream.transport, [line.processor.cancelled for line in self._lines]),
         ]
 
     def _service(self, peers: NatsPeers) -> BridgeService:

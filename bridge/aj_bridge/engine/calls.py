@@ -6,14 +6,17 @@ from collections.abc import Callable, Coroutine
 from itertools import count
 from typing import Any, Final
 
+from aj_bridge.core.claim import owns
 from aj_bridge.core.retry import RetryPolicy
 from aj_bridge.core.settle import NoResponders
 from aj_bridge.engine import meter as m
 from aj_bridge.engine.breakers import Breakers
+from aj_bridge.engine.held import Held
 from aj_bridge.engine.parts import Parts
-from aj_bridge.engine.patience import quietly
+from aj_bridge.engine.patience import LeaseOver, patiently, quietly
 from aj_bridge.engine.rates import Tally
 from aj_bridge.engine.router import Invocation, Nobody
+from aj_bridge.engine.running import Running
 from aj_bridge.storage.protocols import Parked
 from aj_sdk.wire.call import Completed, Failed, Terminated
 from aj_sdk.wire.task import TaskRecord
@@ -41,6 +44,8 @@ class Calls:
         self._spawn = spawn
         self._breakers = Breakers(parts.clock.monotonic, parts.random)
         self._invocations = count(1)
+        self._running = Running()
+        self._looking: dict[str, bool] = {}
         self.tally = Tally()
 
     def closed(self, task_type: str) -> tuple[int, str] | None:
@@ -63,8 +68,12 @@ class Calls:
         route = self._parts.router.route(task_type)
         return self._parts.policy if route is None or route.policy is None else route.policy
 
-    async def call(self, record: TaskRecord) -> Completed | Failed | Terminated | NoResponders:
-        """Have a task handled that was saved `active`; returns what became of it."""
+    async def call(self, held: Held, record: TaskRecord) -> Completed | Failed | Terminated | NoResponders:
+        """Have a task handled that was saved `active`; returns what became of it.
+
+        Raises:
+            Stopped: somebody else has changed the record, so that the outcome would not be saved.
+        """
         route = self._parts.router.route(record.type)
         assert route is not None
         meter = self._parts.meter
@@ -79,7 +88,8 @@ class Calls:
                 run_time_ns=self._parts.storage.items.settings.max_run_time_ns,
             )
             handle = self._parts.router.around(route, self._parts.dispatch[route.kind].call)
-            outcome = await handle(invocation)
+            with self._running.call(held):
+                outcome = await handle(invocation)
         except Nobody as nobody:
             meter.inc(m.NO_RESPONDERS, **labels)
             return NoResponders(nobody.subject, self._breakers.missed(record.type))
@@ -100,6 +110,31 @@ class Calls:
         if released:
             self._spawn(self._release(record.type, released))
         return outcome
+
+    def reconsider(self, task_id: str) -> None:
+        """Somebody says that a task was cancelled: have its record read, and its call stopped if it is so."""
+        if task_id not in self._running:
+            return
+        if task_id in self._looking:
+            self._looking[task_id] = True  # what is being read may be older than this
+            return
+        self._looking[task_id] = True
+        self._spawn(self._reconsider(task_id))
+
+    async def _reconsider(self, task_id: str) -> None:
+        records = self._parts.storage.records
+        try:
+            while self._looking[task_id]:
+                self._looking[task_id] = False
+                stored = await patiently(lambda: records.load(task_id), lambda: task_id in self._running)
+                for call in self._running.of(task_id):
+                    if not owns(call.held.stamp, stored):
+                        _log.info("stopping a call: somebody else has changed its task", extra={"task_id": task_id})
+                        call.stop(stored)
+        except LeaseOver:
+            return  # the call has ended by itself
+        finally:
+            del self._looking[task_id]
 
     async def _release(self, task_type: str, released: list[Parked]) -> None:
         _log.info("a handler of %s is there again, releasing %d tasks", task_type, len(released))

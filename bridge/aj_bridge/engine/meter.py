@@ -27,6 +27,7 @@ OWN: Final = (
     NO_RESPONDERS := "bridge_no_responders_total",
     UNROUTED := "bridge_unrouted_total",
     TAKEN_OVER := "bridge_task_taken_over_total",
+    STOPPED := "bridge_call_stopped_total",
     QUARANTINED := "bridge_quarantined_total",
 )
 

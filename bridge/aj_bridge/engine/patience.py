@@ -8,7 +8,7 @@ from typing import Any, Final
 from aj_sdk.errors import StoreError
 from aj_sdk.wire.stored import Stored
 
-__all__ = ["FIRST_PAUSE_S", "LONGEST_PAUSE_S", "LeaseOver", "Lost", "patiently", "quietly"]
+__all__ = ["FIRST_PAUSE_S", "LONGEST_PAUSE_S", "LeaseOver", "Lost", "Stopped", "patiently", "quietly"]
 
 _log = logging.getLogger(__name__)
 
@@ -26,6 +26,10 @@ class Lost(Exception):  # noqa: N818 - flow: somebody else wrote
     def __init__(self, stored: Stored | None) -> None:
         super().__init__()
         self.stored = stored
+
+
+class Stopped(Lost):
+    """A call was stopped, because its record is not ours any more: cancelled, taken away or started over."""
 
 
 class LeaseOver(Exception):  # noqa: N818 - flow: the lease may have passed

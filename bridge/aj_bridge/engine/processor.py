@@ -19,7 +19,7 @@ from aj_bridge.engine.calls import Calls
 from aj_bridge.engine.endings import Endings
 from aj_bridge.engine.held import Held, HeldClaims
 from aj_bridge.engine.parts import Parts
-from aj_bridge.engine.patience import LeaseOver, Lost, patiently, quietly
+from aj_bridge.engine.patience import LeaseOver, Lost, Stopped, patiently, quietly
 from aj_bridge.engine.peers import ASK_TIMEOUT_S
 from aj_bridge.engine.rates import Tally
 from aj_bridge.engine.saves import Saves
@@ -64,6 +64,13 @@ class Processor:
     def busy(self) -> int:
         """Claims in hand."""
         return len(self._held)
+
+    def cancelled(self, task_id: str) -> None:
+        """Somebody says that a task was cancelled; where that is so, its call is stopped. Costs nothing otherwise.
+
+        A claim whose call has not begun needs no telling: its save is refused.
+        """
+        self._calls.reconsider(task_id)
 
     async def run(self, stop: asyncio.Event, grace_s: float, hurry: asyncio.Event | None = None) -> int:
         """Take and work on claims until told to stop.
@@ -162,7 +169,7 @@ class Processor:
             try:
                 await self._work_on(held, stored)
             except Lost as lost:
-                await self._after_refusal(held, lost.stored)
+                await self._after_refusal(held, lost)
             finally:
                 self._seat.leave()
         except LeaseOver:
@@ -289,7 +296,7 @@ class Processor:
         if late is not None:
             await self._finish(held, record, late.record, late.event)
             return
-        outcome = await self._calls.call(record)
+        outcome = await self._calls.call(held, record)
         decision = settle(
             record,
             outcome,
@@ -358,10 +365,11 @@ class Processor:
         elif event is Event.PARENT_FAILED:
             self._parts.meter.inc(m.DEPENDENCIES_FAILED)
 
-    async def _after_refusal(self, held: Held, stored: Stored | None) -> None:
+    async def _after_refusal(self, held: Held, lost: Lost) -> None:
         # Somebody else wrote. A final record is finished with, so that its item does not hold a slot for a lease;
         # in all other cases whoever wrote owns the item.
-        self._parts.meter.inc(m.REFUSED, queue=self._name)
+        stored = lost.stored
+        self._parts.meter.inc(m.STOPPED if isinstance(lost, Stopped) else m.REFUSED, queue=self._name)
         if stored is None or stored.record is None or not stored.record.state.final:
             self._dropped("refused", held, "somebody else saved the task")
             return

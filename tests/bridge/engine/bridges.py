@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -139,13 +140,13 @@ class Neighbours:
         self.on_ask: Callable[[], None] = lambda: None
 
     def of(self, bridge: "BridgeAtWork") -> "Asking":
-        return Asking(self, bridge)
+        return Asking(self, bridge.link)
 
 
 class Asking:
-    def __init__(self, neighbours: Neighbours, bridge: "BridgeAtWork") -> None:
+    def __init__(self, neighbours: Neighbours, link: Link) -> None:
         self._neighbours = neighbours
-        self._bridge = bridge
+        self._link = link
 
     async def ask(self, owner: str, task_id: str, item: ItemRef) -> Holder:
         self._neighbours.asked.append((owner, task_id))
@@ -153,7 +154,7 @@ class Asking:
         other = self._neighbours.running.get(owner)
         if other is None:
             return Holder.SILENT  # nobody listens: the server says so at once
-        if not (other.link.up and self._bridge.link.up):
+        if not (other.link.up and self._link.up):
             await asyncio.sleep(ASK_TIMEOUT_S)
             return Holder.SILENT
         await asyncio.sleep(0)
@@ -246,6 +247,11 @@ class Site:
         """Wait until a bridge has a claim in hand."""
         while not bridge.processor.busy:  # noqa: ASYNC110 - as above
             await asyncio.sleep(0.001)
+
+    def tell_cancelled(self, task_id: str) -> None:
+        """Tell all bridges that a task was cancelled; who is cut off hears of it later."""
+        for bridge in self.neighbours.running.values():
+            bridge.link.hand_over(functools.partial(bridge.processor.cancelled, task_id))
 
     def bridge(self, name: str = "", **options: Any) -> "BridgeAtWork":
         self.number += 1

@@ -12,7 +12,7 @@ from aj_bridge.faces.cli.frame import Group, complain_of, confirm, leaf, signatu
 from aj_bridge.faces.cli.params import DURATION
 from aj_sdk.client import Client
 from aj_sdk.errors import AsyncJobsError
-from aj_sdk.tasks import TaskFilter
+from aj_sdk.tasks import NewDeadline, TaskFilter
 from aj_sdk.wire.names import DEFAULT_QUEUE
 from aj_sdk.wire.state import TaskState
 from aj_sdk.wire.task import DEFAULT_MAX_TRIES, TaskRecord
@@ -27,7 +27,7 @@ def register(root: Group) -> None:
     """Add the commands."""
     group = subgroup(root, "task", help="Enqueue tasks, look at them, retry and remove them.")
     signature_options(sign=True, verify=True)(group)
-    for command in (_add, _view, _list, _watch, _retry, _delete, _purge, _initialize, _configure):
+    for command in (_add, _view, _list, _watch, _retry, _cancel, _delete, _purge, _initialize, _configure):
         group.add_command(command)
 
 
@@ -159,20 +159,27 @@ async def _watch(client: Client, /, *, task_id: str | None, as_json: bool) -> No
     "retry",
     "ajc task retry order-17",
     "ajc task retry order-17 order-18 --json",
+    "ajc task retry order-17 --deadline 1h",
+    "ajc task retry order-17 --force",
 )
 @click.argument("task_ids", metavar="ID...", nargs=-1, required=True)
+@click.option("--deadline", type=DURATION, help="Another deadline, from now; 0 for none. A signed task needs --sign.")
+@click.option("--force", "-f", is_flag=True, help="Also tasks that wait or run; a running call is stopped first.")
 @_JSON
 @with_client
-async def _retry(client: Client, /, *, task_ids: tuple[str, ...], as_json: bool) -> None:
+async def _retry(
+    client: Client, /, *, task_ids: tuple[str, ...], deadline: timedelta | None, force: bool, as_json: bool
+) -> None:
     """Let tasks that have ended start over.
 
     Each goes into the queue that it was in, with its tries at 0.
     """
+    until: NewDeadline = "same" if deadline is None else deadline or None
     done: list[TaskRecord] = []
     errors: list[AsyncJobsError] = []
     for task_id in task_ids:
         try:
-            done.append(await client.admin.tasks.retry(task_id))
+            done.append(await client.admin.tasks.retry(task_id, force=force, deadline=until))
         except AsyncJobsError as err:
             errors.append(err)
     if as_json:
@@ -180,6 +187,36 @@ async def _retry(client: Client, /, *, task_ids: tuple[str, ...], as_json: bool)
     else:
         for task in done:
             output.print_task(task)
+    complain_of(errors)
+
+
+@leaf(
+    "cancel",
+    "ajc task cancel order-17",
+    'ajc task cancel order-17 order-18 --reason "the customer left"',
+)
+@click.argument("task_ids", metavar="ID...", nargs=-1, required=True)
+@click.option("--reason", default="", metavar="TEXT", help="Why; becomes the task's last error.")
+@_JSON
+@with_client
+async def _cancel(client: Client, /, *, task_ids: tuple[str, ...], reason: str, as_json: bool) -> None:
+    """End tasks that wait or run.
+
+    They become terminated. A bridge that is at work on one stops the call; what a handler answers all the same is not
+    saved.
+    """
+    done: list[TaskRecord] = []
+    errors: list[AsyncJobsError] = []
+    for task_id in task_ids:
+        try:
+            done.append(await client.admin.tasks.cancel(task_id, reason))
+        except AsyncJobsError as err:
+            errors.append(err)
+    if as_json:
+        output.print_json([task.to_map() for task in done])
+    else:
+        for task in done:
+            click.echo(f"Cancelled task {task.id}")
     complain_of(errors)
 
 

@@ -107,6 +107,18 @@ class WorkQueue:
         self.serve()
         return True
 
+    def sequence_of(self, task_id: str) -> int | None:
+        """Return the sequence of a task's item, None when there is none."""
+        item = self._by_task.get(task_id)
+        return None if item is None else item.sequence
+
+    def purge(self, task_id: str, below: int) -> None:
+        """Take a task's item out, whoever has it, if its sequence lies below."""
+        item = self._by_task.get(task_id)
+        if item is not None and item.sequence < below:
+            self._remove(item)
+            self.serve()
+
     def ack(self, sequence: int) -> None:
         """Take an item out that was handed out."""
         item = self._items.get(sequence)

@@ -153,6 +153,18 @@ class MemoryWorld:
         schedule = self._schedules.get((queue, task_id))
         return None if schedule is None else schedule.due_ns
 
+    def schedule_of(self, queue: str, task_id: str) -> int | None:
+        """Return the sequence of a task's schedule, None when none stands."""
+        schedule = self._schedules.get((queue, task_id))
+        return None if schedule is None else schedule.sequence
+
+    def unschedule(self, queue: str, task_id: str, below: int) -> None:
+        """Take a task's schedule away, if its sequence lies below."""
+        schedule = self._schedules.get((queue, task_id))
+        if schedule is not None and schedule.sequence < below:
+            schedule.timer.cancel()
+            del self._schedules[queue, task_id]
+
     def fire(self, queue: str, task_id: str, sequence: int) -> bool:
         """Put a scheduled item into its queue, if this very schedule still stands."""
         schedule = self._schedules.get((queue, task_id))

@@ -1,0 +1,105 @@
+"""Cancelling a task: it ends `terminated`, with a reason, whether it waits or somebody is at work on it.
+
+The save under compare-and-set decides. What follows may be repeated by anybody: the bridges are told, what a bridge
+does for an ended task is done, and at last its item and its schedule are taken away. As long as the item stands, who
+is handed it finds a final record and does the same; so a canceller that dies on the way leaves nothing undone.
+"""
+
+from typing import Final
+
+from aj_sdk import streams
+from aj_sdk.dead import DeadLetters
+from aj_sdk.enqueue import loaded, publish_state
+from aj_sdk.errors import ConflictError, RefusedError, TaskStateError
+from aj_sdk.jetstream import STREAM_NAME_IN_USE
+from aj_sdk.store import Place, Store
+from aj_sdk.wire.call import clip_error
+from aj_sdk.wire.dead import DeadLetter, DeadReason
+from aj_sdk.wire.names import DEAD_STREAM
+from aj_sdk.wire.state import TaskState
+from aj_sdk.wire.task import TaskRecord
+
+__all__ = ["cancel"]
+
+_ATTEMPTS: Final = 10
+
+
+async def cancel(store: Store, dead: DeadLetters, task_id: str, reason: str = "") -> TaskRecord:
+    """End a task that waits or runs; the bridge at work on it stops the call.
+
+    A task that is terminated already is left as it is; what follows its end is done once more, so that a cancel that
+    failed half-way can be repeated.
+
+    Args:
+        store: tasks and items.
+        dead: the dead letters.
+        task_id: the task.
+        reason: why, for its last error.
+
+    Returns:
+        The task as it is stored now.
+
+    Raises:
+        TaskNotFoundError: there is no such task.
+        TaskStateError: it has ended otherwise.
+        DecodeError: its record can't be read.
+        ConflictError: others changed it, again and again.
+        OutcomeUnknownError: no answer in time; do it again.
+        StoreError: the store failed or said no. The task may be cancelled all the same; do it again.
+    """
+    for _ in range(_ATTEMPTS):
+        stored = await loaded(store, task_id)
+        record = stored.readable()
+        if record.state.final and record.state is not TaskState.TERMINATED:
+            raise TaskStateError(task_id, record.state.value, "cancel")
+        # Read before the save: what a retry puts there afterwards survives.
+        places = await store.find_items(record.queue, task_id) if record.queue else []
+        if record.state is TaskState.TERMINATED:
+            current = await store.load(task_id)
+            if current is None or current.sequence != stored.sequence:
+                continue  # somebody lets it start over
+        else:
+            record = record.replace(state=TaskState.TERMINATED, last_err=_why(reason))
+            try:
+                await store.save_surely(record, expected=stored.sequence)
+            except ConflictError:
+                continue
+            await publish_state(store, record)
+        await _follow_up(store, dead, record, places)
+        return record
+    raise ConflictError(task_id, stored.sequence)
+
+
+async def _follow_up(store: Store, dead: DeadLetters, record: TaskRecord, places: list[Place]) -> None:
+    await store.tell_bridges(record.id)
+    await _bury(store, dead, record)
+    await store.remove_items(places)
+
+
+async def _bury(store: Store, dead: DeadLetters, record: TaskRecord) -> None:
+    letter = DeadLetter(
+        reason=DeadReason.TERMINATED,
+        detail=record.last_err,
+        queue=record.queue,
+        task_id=record.id,
+        task_type=record.type,
+        tries=record.tries,
+        body=record.to_wire(),
+        at_ns=store.now_ns(),
+    )
+    try:
+        await dead.bury(letter)
+    except RefusedError:
+        # A bridge makes the stream when it starts; here there may never have been one.
+        if await store.jetstream.stream_info(DEAD_STREAM) is not None:
+            raise
+        try:
+            await store.jetstream.create_stream(streams.dead_config())
+        except RefusedError as err:
+            if err.code != STREAM_NAME_IN_USE:
+                raise
+        await dead.bury(letter)
+
+
+def _why(reason: str) -> str:
+    return clip_error(f"cancelled: {reason}" if reason.strip() else "cancelled")
