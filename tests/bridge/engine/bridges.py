@@ -6,7 +6,7 @@ import functools
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import msgspec
 
@@ -140,13 +140,17 @@ class Neighbours:
         self.on_ask: Callable[[], None] = lambda: None
 
     def of(self, bridge: "BridgeAtWork") -> "Asking":
-        return Asking(self, bridge.link)
+        return Asking(self, bridge)
+
+
+class Linked(Protocol):
+    link: Link
 
 
 class Asking:
-    def __init__(self, neighbours: Neighbours, link: Link) -> None:
+    def __init__(self, neighbours: Neighbours, asker: Linked) -> None:
         self._neighbours = neighbours
-        self._link = link
+        self._asker = asker
 
     async def ask(self, owner: str, task_id: str, item: ItemRef) -> Holder:
         self._neighbours.asked.append((owner, task_id))
@@ -154,7 +158,7 @@ class Asking:
         other = self._neighbours.running.get(owner)
         if other is None:
             return Holder.SILENT  # nobody listens: the server says so at once
-        if not (other.link.up and self._link.up):
+        if not (other.link.up and self._asker.link.up):
             await asyncio.sleep(ASK_TIMEOUT_S)
             return Holder.SILENT
         await asyncio.sleep(0)

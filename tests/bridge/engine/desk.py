@@ -41,7 +41,7 @@ class Wire:
 
     def __init__(self, site: Site, link: Link) -> None:
         self._site = site
-        self._link = link
+        self.link = link
 
     def __getattr__(self, name: str) -> Any:
         raise NotImplementedError(name)
@@ -49,16 +49,16 @@ class Wire:
     async def publish(self, subject: str, data: bytes = b"", **_: object) -> None:
         if subject.startswith("CHORIA_AJ.C."):
             task_id = task_id_of_subject(subject)
-            await self._link.tell("cancelled", task_id, lambda: self._site.tell_cancelled(task_id))
+            await self.link.tell("cancelled", task_id, lambda: self._site.tell_cancelled(task_id))
         else:
             event = TaskStateEvent.from_wire(data)
-            await self._link.tell("event", event, lambda: self._site.world.told(event))
+            await self.link.tell("event", event, lambda: self._site.world.told(event))
 
     async def request(self, subject: str, data: bytes = b"", **_: object) -> Answer:
         owner = subject.split(".")[2]
         question = msgspec.json.decode(data)
         item = ItemRef(question["sequence"], question["delivery"])
-        holder = await Asking(self._site.neighbours, self._link).ask(owner, question["task"], item)
+        holder = await Asking(self._site.neighbours, self).ask(owner, question["task"], item)
         if holder is Holder.SILENT:
             raise NoRespondersError(subject)
         return Answer(encode_json({"holds": holder is Holder.YES}))
