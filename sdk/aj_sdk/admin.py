@@ -6,7 +6,9 @@ Used by `Client.admin`, by the command line and by the bridge when it binds its 
 
 import asyncio
 import logging
+import time
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import msgspec
@@ -48,6 +50,7 @@ from aj_sdk.wire.names import (
 )
 from aj_sdk.wire.queue import QueueSettings, read_settings
 from aj_sdk.wire.signing import Signer
+from aj_sdk.wire.times import from_datetime, parse_time, to_timedelta_ns
 
 __all__ = ["Admin", "BoundQueue", "Overview", "QueueInfo", "TaskStoreInfo"]
 
@@ -55,6 +58,11 @@ _log: Final = logging.getLogger(__name__)
 
 _SCHEDULES_LEVEL: Final = 2
 """The JetStream API level (ADR-44) from which on a server has message schedules: 2.12."""
+
+_PAUSE_LEVEL: Final = 1
+"""The level from which on a consumer can be paused: 2.11."""
+
+_FOREVER_NS: Final = parse_time("9999-12-31T00:00:00Z")
 
 _NO_WAY_OUT: Final = frozenset({"2.12.8"})
 """Servers that refuse what a schedule fired (10188) when a stream without schedules sources it, for ever.
@@ -362,6 +370,50 @@ class Admin:
             await self._save_consumer(stream["config"], consumer["config"], wanted)
         return (await self.bind_queue(name, adopt=False)).settings
 
+    async def pause_queue(self, name: str, *, until: datetime | timedelta | None = None) -> int:
+        """Have a queue hand out nothing more, to no worker, ours or the Go project's; what they have goes on.
+
+        Enqueueing goes on too. A queue that is paused already is paused anew.
+
+        Args:
+            name: the queue.
+            until: when it goes on by itself, or after how long; None for not before `resume_queue`.
+
+        Returns:
+            Until when, in nanoseconds since the epoch.
+
+        Raises:
+            InvalidConfigError: the time is over already, or has no time zone.
+            QueueNotFoundError: there is no such queue.
+            RefusedError: the server is older than 2.11, or said no.
+            StoreError: the store failed.
+        """
+        now_ns = time.time_ns()
+        until_ns = _FOREVER_NS if until is None else _instant(until, now_ns)
+        if until_ns <= now_ns:
+            raise InvalidConfigError(("a pause must end in the future",))
+        if await self._js.api_level() < _PAUSE_LEVEL:
+            raise RefusedError(f"pausing queue {name}", 0, "needs nats-server 2.11 or newer")
+        await self._queue(name)
+        await self._js.pause_consumer(queue_stream(name), CONSUMER, until_ns)
+        return until_ns
+
+    async def resume_queue(self, name: str) -> bool:
+        """Let a paused queue go on.
+
+        Returns:
+            Whether it was paused.
+
+        Raises:
+            QueueNotFoundError: there is no such queue.
+            StoreError: the store failed.
+        """
+        _, consumer = await self._queue(name)
+        if not consumer.get("paused"):
+            return False
+        await self._js.pause_consumer(queue_stream(name), CONSUMER, None)
+        return True
+
     async def queue_names(self) -> list[str]:
         """List the names of the queues, sorted.
 
@@ -516,6 +568,13 @@ class Admin:
             if err.code != STREAM_NOT_FOUND:
                 raise
         return parked
+
+
+def _instant(until: datetime | timedelta, now_ns: int) -> int:
+    try:
+        return now_ns + to_timedelta_ns(until) if isinstance(until, timedelta) else from_datetime(until)
+    except (ValueError, OverflowError) as err:
+        raise InvalidConfigError((f"{until} is no time: {err}",)) from err
 
 
 def _checked_span(span: Span, what: str) -> int:

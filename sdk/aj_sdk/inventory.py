@@ -44,6 +44,7 @@ class QueueInfo(msgspec.Struct, frozen=True, kw_only=True):
         created_ns: when it was made, in nanoseconds since the epoch.
         oldest_ns: when its oldest item came, None when it is empty.
         newest_ns: when its newest item came, None when it is empty.
+        paused_until_ns: until when it hands out nothing, in nanoseconds since the epoch; None when it is not paused.
     """
 
     settings: QueueSettings
@@ -58,6 +59,7 @@ class QueueInfo(msgspec.Struct, frozen=True, kw_only=True):
     created_ns: int
     oldest_ns: int | None
     newest_ns: int | None
+    paused_until_ns: int | None = None
 
 
 class TaskStoreInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,6 +130,7 @@ def read_queue_info(name: str, stream: Mapping[str, Any], consumer: Mapping[str,
         created_ns=parse_time(stream["created"]),
         oldest_ns=_message_time(state, "first_ts"),
         newest_ns=_message_time(state, "last_ts"),
+        paused_until_ns=_paused_until(consumer),
     )
 
 
@@ -150,3 +153,9 @@ def read_task_store_info(info: Mapping[str, Any]) -> TaskStoreInfo:
 def _message_time(state: Mapping[str, Any], key: str) -> int | None:
     # An empty stream tells Go's zero time, or that of a message that is gone.
     return parse_time(state[key]) if int(state["messages"]) else None
+
+
+def _paused_until(consumer: Mapping[str, Any]) -> int | None:
+    # Its configuration still tells the time of a pause that is over.
+    until = consumer["config"].get("pause_until")
+    return parse_time(until) if consumer.get("paused") and until else None

@@ -14,6 +14,7 @@ import msgspec
 from aj_sdk.errors import MessageTooLargeError, NoRespondersError, OutcomeUnknownError, RefusedError
 from aj_sdk.transport import Inbox, Message, Transport
 from aj_sdk.wire.codec import encode_json
+from aj_sdk.wire.times import format_time
 
 __all__ = [
     "CONSUMER_NOT_FOUND",
@@ -317,6 +318,20 @@ class JetStream:
         return await self.call(
             f"CONSUMER.CREATE.{stream}.{name}", {"stream_name": stream, "config": config, "action": action}
         )
+
+    async def pause_consumer(self, stream: str, consumer: str, until_ns: int | None) -> dict[str, Any]:
+        """Have a consumer hand out nothing until then (nats-server 2.11); None lets it go on.
+
+        Args:
+            stream: its stream.
+            consumer: its name.
+            until_ns: nanoseconds since the epoch.
+
+        Raises:
+            StoreError: the server said no, or gave no answer.
+        """
+        request = {} if until_ns is None else {"pause_until": format_time(until_ns)}
+        return await self.call(f"CONSUMER.PAUSE.{stream}.{consumer}", request)
 
     async def purge(self, stream: str, subject: str = "", *, below: int = 0) -> int:
         """Remove messages: all, those of a subject, or of a subject below a sequence.

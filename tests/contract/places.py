@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from itertools import count
 from typing import Any, Final, Protocol
 
+import msgspec
 import nats
 import pytest
 from tests.conftest import TIMEOUT_FACTOR
@@ -26,7 +27,7 @@ from aj_sdk.transport import NatsTransport, settle
 from aj_sdk.wire.dead import DeadLetter
 from aj_sdk.wire.event import TaskStateEvent
 from aj_sdk.wire.names import DEAD_STREAM, dead_subject, item_subject, queue_stream, task_subject
-from aj_sdk.wire.queue import QueueSettings
+from aj_sdk.wire.queue import QueueSettings, read_settings
 from aj_sdk.wire.times import NS_PER_S
 
 __all__ = ["LEASE_S", "PLENTY_S", "Hand", "JetStreamPlace", "Place", "contract"]
@@ -54,6 +55,9 @@ class Place(Protocol):
 
     async def publish(self, task_id: str, body: bytes | None = None, *, replace: bool = False) -> None:
         """Put an item into the queue."""
+
+    async def configure(self, **changes: Any) -> None:
+        """Change settings of the queue, as an administrator does."""
 
     async def items(self) -> int:
         """Count the items in the queue."""
@@ -86,6 +90,10 @@ class MemoryPlace:
 
     async def publish(self, task_id: str, body: bytes | None = None, *, replace: bool = False) -> None:
         self._world.publish(self.queue, task_id, body, replace=replace)
+
+    async def configure(self, **changes: Any) -> None:
+        queue = self._world.queue(self.queue)
+        queue.configure(msgspec.structs.replace(queue.settings, **changes))
 
     async def items(self) -> int:
         return len(self._world.queue(self.queue))
@@ -124,6 +132,16 @@ class JetStreamPlace:
             await self._store.publish_item(self.queue, task_id, replace=replace)
         else:
             await self.jetstream.publish(item_subject(self.queue, task_id), body)
+
+    async def configure(self, **changes: Any) -> None:
+        stream, consumer = queue_stream(self.queue), "WORKERS"
+        was = await self.jetstream.stream_info(stream), await self.jetstream.consumer_info(stream, consumer)
+        assert was[0] is not None
+        assert was[1] is not None
+        settings, _ = read_settings(self.queue, was[0]["config"], was[1]["config"])
+        settings = msgspec.structs.replace(settings, **changes)
+        await self.jetstream.update_stream(streams.changed_stream(was[0]["config"], settings))
+        await self.jetstream.save_consumer(stream, streams.restored_consumer(was[1]["config"], settings), "update")
 
     async def items(self) -> int:
         info = await self.jetstream.stream_info(queue_stream(self.queue))

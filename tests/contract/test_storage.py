@@ -195,6 +195,49 @@ async def test_items_know_their_queue(place: Place) -> None:
     assert LEASE_NS <= items.ack_wait_ns <= LEASE_NS + 10 * NS_PER_MS
 
 
+@contract(waits=["outside"], max_concurrent=5)
+async def test_settings_are_those_of_now_once_they_were_read_again(place: Place) -> None:
+    storage = await place.storage()
+    await storage.refresh()
+    assert storage.items.settings.max_concurrent == 5
+    await place.configure(max_concurrent=7, max_run_time_ns=9 * NS_PER_S, weight=3, lease_ns=2 * LEASE_NS)
+    await storage.refresh()
+    settings = storage.items.settings
+    assert (settings.max_concurrent, settings.max_run_time_ns, settings.weight) == (7, 9 * NS_PER_S, 3)
+    assert 2 * LEASE_NS <= storage.items.ack_wait_ns <= 2 * LEASE_NS + 10 * NS_PER_MS
+
+
+@contract(waits=["outside"])
+async def test_a_backlog_is_known_of_from_what_came(place: Place) -> None:
+    for name in names(place, 3):
+        await place.publish(name)
+    hand = await Hand.at(place)
+    assert hand.storage.items.more
+    await hand.take(2)
+    assert hand.storage.items.more
+    await hand.take(1)
+    assert not hand.storage.items.more
+
+
+@contract(waits=["outside"])
+async def test_what_was_asked_for_and_did_not_come_can_be_taken_back(place: Place) -> None:
+    first, second = await Hand.at(place), await Hand.at(place)
+    items = first.storage.items
+    items.want(1)
+    waiting = asyncio.create_task(items.next())
+    await asyncio.sleep(0)
+    items.want(0)
+    await items.take_back()
+    one, two = names(place, 2)
+    await place.publish(one)
+    assert (await second.one()).task_id == one
+    items.want(1)
+    await place.publish(two)
+    async with asyncio.timeout(PLENTY_S):
+        (claim,) = await waiting
+    assert claim.task_id == two
+
+
 @contract(lease_ns=0, max_run_time_ns=7 * NS_PER_S)
 async def test_the_lease_of_a_queue_without_one_is_its_run_time(place: Place) -> None:
     assert (await place.storage()).items.ack_wait_ns == 7 * NS_PER_S

@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -174,6 +175,7 @@ def queue_map(info: QueueInfo) -> dict[str, Any]:
             "created": format_time(info.created_ns),
             "oldest": _time(info.oldest_ns),
             "newest": _time(info.newest_ns),
+            "paused_until": _time(info.paused_until_ns),
         },
     }
 
@@ -270,6 +272,7 @@ def print_queue(info: QueueInfo) -> None:
     settings = info.settings
     rows: list[tuple[str, str | Text]] = [
         ("Items", f"{info.items:,} ({size_text(info.bytes)})"),
+        *([] if info.paused_until_ns is None else [("Paused", Text(_pause_text(info.paused_until_ns), "yellow"))]),
         ("Waiting", _count(info.waiting)),
         ("In flight", f"{info.in_flight:,} ({info.redelivered:,} of them again)"),
         ("Parked", _count(info.parked)),
@@ -289,6 +292,7 @@ def _settings_rows(settings: QueueSettings) -> list[tuple[str, str | Text]]:
         ("Max run time", duration_text(settings.max_run_time_ns)),
         ("Max tries", _limit(settings.max_tries)),
         ("Max concurrent", f"{settings.max_concurrent:,}"),
+        ("Weight", f"{settings.weight:,}"),
         ("Lease", duration_text(settings.lease_ns, zero="none")),
         ("Max entries", _limit(settings.max_entries) + (f", {full} when full" if settings.max_entries > 0 else "")),
         ("Max age", duration_text(settings.max_age_ns, zero="unlimited")),
@@ -302,7 +306,7 @@ def print_queues(queues: Sequence[QueueInfo]) -> None:
     if not queues:
         _write("No queues; `ajc queue add NAME` makes one")
         return
-    rows = [
+    rows: list[tuple[str | Text, ...]] = [
         (
             info.settings.name,
             _count(info.items),
@@ -314,7 +318,9 @@ def print_queues(queues: Sequence[QueueInfo]) -> None:
             _limit(info.settings.max_entries),
             f"{info.settings.max_concurrent:,}",
             f"{info.settings.replicas}",
+            f"{info.settings.weight}",
             "bridges" if info.settings.ours else "Go workers",
+            "" if info.paused_until_ns is None else Text(_pause_text(info.paused_until_ns), "yellow"),
         )
         for info in queues
     ]
@@ -328,8 +334,18 @@ def print_queues(queues: Sequence[QueueInfo]) -> None:
         "Max items",
         "Concurrent",
         "Replicas",
+        "Weight",
     )
-    table(f"{len(queues):,} queues", ("Name", *numbers, "Made for"), rows, right=numbers)
+    names: tuple[str, ...] = ("Name", *numbers, "Made for", "Paused")
+    if all(info.paused_until_ns is None for info in queues):
+        names, rows = names[:-1], [row[:-1] for row in rows]
+    table(f"{len(queues):,} queues", names, rows, right=numbers)
+
+
+def _pause_text(until_ns: int) -> str:
+    # Beyond any clock: until somebody says so.
+    endless = until_ns - time.time_ns() > 1000 * 366 * 86_400 * NS_PER_S
+    return "until it is resumed" if endless else f"until {time_text(until_ns)}"
 
 
 def print_store(info: TaskStoreInfo) -> None:

@@ -1,14 +1,14 @@
 """How values are written on a command line."""
 
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import click
 
 from aj_sdk.wire.times import NS_PER_S, parse_duration
 
-__all__ = ["DURATION", "Duration"]
+__all__ = ["DURATION", "INSTANT", "Duration", "Instant"]
 
 _DAY_NS: Final = 86_400 * NS_PER_S
 _LONG_UNITS: Final = {"d": _DAY_NS, "w": 7 * _DAY_NS, "M": 30 * _DAY_NS, "y": 365 * _DAY_NS}
@@ -31,6 +31,28 @@ class Duration(click.ParamType[timedelta]):
 
 
 DURATION: Final = Duration()
+
+
+class Instant(click.ParamType[datetime]):
+    """A point in time: RFC 3339 or ISO 8601; without a zone it is this machine's."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """Read a point in time."""
+        if isinstance(value, datetime):
+            return value
+        try:
+            return datetime.fromisoformat(str(value).strip()).astimezone()
+        except (ValueError, OverflowError):
+            self.fail(
+                f"{str(value)[:60]!r} is not a time; write it like 2026-12-24T18:00:00Z or '2026-12-24 18:00'",
+                param,
+                ctx,
+            )
+
+
+INSTANT: Final = Instant()
 
 
 def _duration_ns(text: str) -> int:

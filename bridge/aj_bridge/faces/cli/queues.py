@@ -1,26 +1,29 @@
 """`ajc queue`: the Go project's grammar over `Admin`."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import click
 
 from aj_bridge.faces.cli import output
 from aj_bridge.faces.cli.frame import Group, confirm, leaf, subgroup, with_client
-from aj_bridge.faces.cli.params import DURATION
+from aj_bridge.faces.cli.params import DURATION, INSTANT
 from aj_sdk.client import Client
 from aj_sdk.queue import Queue
+from aj_sdk.wire.queue import MAX_WEIGHT
 
 __all__ = ["register"]
 
 _JSON = click.option("--json", "-j", "as_json", is_flag=True, help="Print JSON.")
+_WEIGHT = click.IntRange(1, MAX_WEIGHT)
+_WEIGHT_HELP = "Its part of the slots of a bridge that serves other queues beside it."
 _FORCE = click.option("--force", "-f", is_flag=True, help="Do not ask.")
 
 
 def register(root: Group) -> None:
     """Add the commands."""
-    group = subgroup(root, "queue", help="Make queues, look at them, change, purge and remove them.")
-    for command in (_add, _list, _info, _configure, _purge, _delete):
+    group = subgroup(root, "queue", help="Make queues, look at them, change, pause, purge and remove them.")
+    for command in (_add, _list, _info, _configure, _pause, _resume, _purge, _delete):
         group.add_command(command)
 
 
@@ -41,6 +44,7 @@ def register(root: Group) -> None:
 @click.option("--discard-old", is_flag=True, help="When full, drop the oldest item instead of refusing the new one.")
 @click.option("--lease", type=DURATION, help="How long a bridge owns an item without a sign of life. [default: 30s]")
 @click.option("--go-workers", is_flag=True, help="Make it for workers of the Go project too, which know no lease.")
+@click.option("--weight", type=_WEIGHT, default=1, show_default=True, help=_WEIGHT_HELP)
 @_JSON
 @with_client
 async def _add(
@@ -58,6 +62,7 @@ async def _add(
     discard_old: bool,
     lease: timedelta | None,
     go_workers: bool,
+    weight: int,
     as_json: bool,
 ) -> None:
     """Make a queue."""
@@ -73,6 +78,7 @@ async def _add(
         discard_old=discard_old,
         lease=lease,
         go_workers=go_workers,
+        weight=weight,
     )
     await client.admin.create_queue(queue, exist_ok=False)
     await _print(client, name, as_json)
@@ -123,14 +129,54 @@ async def _info(client: Client, /, *, name: str, as_json: bool) -> None:
     "--discard-old/--discard-new", default=None, help="When full, drop the oldest item, or refuse the new one."
 )
 @click.option("--lease", type=DURATION, help="How long a bridge owns an item without a sign of life.")
+@click.option("--weight", type=_WEIGHT, help=_WEIGHT_HELP)
 @_JSON
 @with_client
 async def _configure(client: Client, /, *, name: str, as_json: bool, **changes: Any) -> None:
     """Change a queue.
 
-    What is not named stays as it is.
+    What is not named stays as it is. Bridges that run notice within 10 seconds.
     """
     await client.admin.configure_queue(name, **changes)
+    await _print(client, name, as_json)
+
+
+@leaf(
+    "pause",
+    "ajc queue pause EMAIL",
+    "ajc queue pause EMAIL --for 1h",
+    "ajc queue pause EMAIL --until 2026-12-24T18:00:00Z",
+)
+@click.argument("name")
+@click.option("--for", "span", type=DURATION, help="Go on after this time.")
+@click.option("--until", type=INSTANT, help="Go on at this time; without a zone it is this machine's.")
+@_JSON
+@with_client
+async def _pause(
+    client: Client, /, *, name: str, span: timedelta | None, until: datetime | None, as_json: bool
+) -> None:
+    """Have a queue hand out nothing more.
+
+    No worker gets anything of it, ours or the Go project's, until the time that is given or `ajc queue resume`. What
+    they have in hand goes on, and tasks can be enqueued. Needs nats-server 2.11 or newer.
+    """
+    if span is not None and until is not None:
+        raise click.UsageError("--for and --until contradict each other; choose one")
+    await client.admin.pause_queue(name, until=until or span)
+    await _print(client, name, as_json)
+
+
+@leaf(
+    "resume",
+    "ajc queue resume EMAIL",
+    "ajc queue resume EMAIL --json",
+)
+@click.argument("name")
+@_JSON
+@with_client
+async def _resume(client: Client, /, *, name: str, as_json: bool) -> None:
+    """Let a paused queue go on."""
+    await client.admin.resume_queue(name)
     await _print(client, name, as_json)
 
 

@@ -219,7 +219,7 @@ def test_the_task_store_is_made_configured_and_purged(ajc: Ajc) -> None:
 
 @pytest.mark.server
 def test_a_queue_is_added_shown_changed_and_removed(ajc: Ajc) -> None:
-    options = "--age 1d --entries 9 --tries 5 --run-time 2m --concurrent 7 --discard-old --lease 10s"
+    options = "--age 1d --entries 9 --tries 5 --run-time 2m --concurrent 7 --discard-old --lease 10s --weight 6"
     queue = ajc.json("queue", "add", "EMAIL", *shlex.split(options))
     state = queue.pop("state")
     assert queue == {
@@ -234,12 +234,22 @@ def test_a_queue_is_added_shown_changed_and_removed(ajc: Ajc) -> None:
         "memory": False,
         "lease": 10 * 10**9,
         "go_workers": False,
+        "weight": 6,
     }
     assert (state["items"], state["parks"]) == (0, True)
     assert "queue EMAIL exists already" in ajc("queue", "add", "EMAIL", code=1)
     changed = ajc.json("queue", "configure", "EMAIL", "--run-time", "5m", "--discard-new", "--age", "0")
     assert (changed["max_runtime"], changed["discard_old"], changed["max_age"]) == (300 * 10**9, False, 0)
-    assert changed["max_tries"] == 5
+    assert (changed["max_tries"], changed["weight"]) == (5, 6)
+    assert ajc.json("queue", "configure", "EMAIL", "--weight", "2")["weight"] == 2
+    assert ajc.json("queue", "pause", "EMAIL")["state"]["paused_until"] == "9999-12-31T00:00:00Z"
+    assert "until it is resumed" in ajc("queue", "list")
+    assert "Paused: until 2" in ajc("queue", "pause", "EMAIL", "--for", "1h")
+    assert "Paused: until 2100-01-01 12:00:00" in ajc("queue", "pause", "EMAIL", "--until", "2100-01-01 12:00")
+    assert ajc.json("queue", "resume", "EMAIL")["state"]["paused_until"] is None
+    assert "--for and --until contradict each other" in ajc(
+        "queue", "pause", "EMAIL", "--for", "1h", "--until", "2100-01-01", code=2
+    )
     assert [info["name"] for info in ajc.json("queue", "list")] == ["EMAIL"]
     assert "EMAIL" in ajc("queue", "list")
     ajc("task", "add", "a", "x", "-q", "EMAIL")
