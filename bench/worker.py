@@ -19,8 +19,8 @@ import uvloop
 
 from aj_bridge.engine.bridge import Bridge, BridgeOptions, ServedQueue
 from aj_bridge.engine.meter import UPDATES
+from aj_sdk.fast import open_transport
 from aj_sdk.jetstream import JetStream
-from aj_sdk.transport import NatsTransport
 
 
 class CountingMeter:
@@ -56,7 +56,7 @@ async def bridge(server: str, queue: str, count: int, concurrency: int) -> float
         times["end"] = time.perf_counter()
         worker.stop()
 
-    async with NatsTransport(connection) as transport:
+    async with open_transport(connection) as transport:
         worker = Bridge(
             JetStream(transport),
             BridgeOptions(queues=(ServedQueue(name=queue),), concurrency=concurrency),

@@ -29,13 +29,14 @@ from aj_sdk.errors import (
     TaskFailedError,
     UsageError,
 )
+from aj_sdk.fast import open_transport
 from aj_sdk.ids import new_id
 from aj_sdk.jetstream import JetStream
 from aj_sdk.moment import Moment, deadline_ns
 from aj_sdk.payload import encode_payload
 from aj_sdk.results import result_bytes, result_value
 from aj_sdk.store import Store
-from aj_sdk.transport import Message, NatsTransport
+from aj_sdk.transport import Message
 from aj_sdk.wire.event import Event, TaskStateEvent, parse_event
 from aj_sdk.wire.names import DEFAULT_QUEUE, EVENTS, check_name, queue_stream, task_event_subject
 from aj_sdk.wire.queue import default_queue
@@ -156,7 +157,8 @@ class Client:
                     raise UsageError("a client needs a connection: Client(connection) or Client.connect(...)")
                 connection = await connect(self._options)
                 stack.push_async_callback(connection.close)
-            transport = await stack.enter_async_context(NatsTransport(connection))
+            # A connection of the program's is left as it is.
+            transport = await stack.enter_async_context(open_transport(connection, fast=self._connection is None))
             jetstream = JetStream(transport, prefix=self._prefix, timeout=self._timeout)
             self._store = Store(jetstream)
             self._admin = Admin(jetstream, self._store, self._signer)

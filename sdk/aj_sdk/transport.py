@@ -6,7 +6,7 @@ stand here later. `NatsTransport` is nats-py by its public API.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from heapq import heapify, heappop, heappush
 from itertools import count
 from types import TracebackType
@@ -210,6 +210,10 @@ class _NatsSubscription:
         self._nc = connection
         self._subscription = subscription
 
+    @property
+    def sid(self) -> int:
+        return self._subscription._id  # noqa: SLF001 - nats-py is pinned to its series
+
     async def drain(self) -> None:
         with contextlib.suppress(nats.errors.Error, TimeoutError):
             # Without a server nothing more can come, and a drain would wait for its answer.
@@ -344,7 +348,7 @@ class NatsTransport:
         """See `Transport`."""
         return self._nc.new_inbox()
 
-    async def _on_reply(self, message: Msg) -> None:
+    def _on_reply(self, message: Message) -> None:
         token = message.subject[len(self._prefix) :]
         reply = self._waiters.get(token)
         if reply is not None:
@@ -421,18 +425,17 @@ class NatsTransport:
 
     async def subscribe(self, subject: str, callback: OnMessage, *, queue: str = "") -> Subscription:
         """See `Transport`."""
+        return _NatsSubscription(self._nc, await self._listen(subject, queue, callback))
 
+    async def _listen(self, subject: str, queue: str, callback: OnMessage) -> NatsSubscription:
         async def on_message(message: Msg) -> None:
             callback(message)
 
-        return _NatsSubscription(self._nc, await self._listen(subject, queue, on_message))
-
-    async def _listen(self, subject: str, queue: str, callback: Callable[[Msg], Awaitable[None]]) -> Any:
         try:
             return await self._nc.subscribe(
                 subject,
                 queue=queue,
-                cb=callback,
+                cb=on_message,
                 pending_msgs_limit=_PENDING_MESSAGES,
                 pending_bytes_limit=_PENDING_BYTES,
             )

@@ -21,6 +21,7 @@ from aj_bridge.storage.memory import MemoryStorage, MemoryWorld
 from aj_bridge.storage.protocols import Parked, Storage
 from aj_sdk import streams
 from aj_sdk.admin import Admin
+from aj_sdk.fast import open_transport
 from aj_sdk.jetstream import JetStream
 from aj_sdk.store import Store
 from aj_sdk.transport import NatsTransport, settle
@@ -35,7 +36,13 @@ __all__ = ["LEASE_S", "PLENTY_S", "Hand", "JetStreamPlace", "Place", "contract"]
 LEASE_S: Final = 0.6 * TIMEOUT_FACTOR
 PLENTY_S: Final = 10 * TIMEOUT_FACTOR
 _LIMIT_S: Final = 6 * PLENTY_S
-_BACKENDS: Final = ("memory", pytest.param("jetstream", marks=pytest.mark.server))
+_BACKENDS: Final = (
+    "memory",
+    pytest.param("jetstream", marks=pytest.mark.server),
+    pytest.param("jetstream-plain", marks=pytest.mark.server),
+)
+"""JetStream with our own reader and writer, and on nats-py's public API alone."""
+
 _numbers = count()
 
 
@@ -193,7 +200,8 @@ def contract(*, waits: Sequence[str] = ("outside", "inside"), **queue: Any) -> C
             else:
                 server: EmbeddedServer = request.getfixturevalue("contract_server")
                 with asyncio.Runner() as runner:
-                    runner.run(_on_jetstream(server, test, QueueSettings(name=name, **settings), schedules))
+                    fast = backend == "jetstream"
+                    runner.run(_on_jetstream(server, test, QueueSettings(name=name, **settings), schedules, fast=fast))
 
         functools.update_wrapper(run, test)
         del run.__wrapped__  # type: ignore[attr-defined]  # pytest would take the test's own arguments for fixtures
@@ -207,11 +215,13 @@ async def _in_memory(test: Test, settings: QueueSettings, schedules: bool) -> No
         await test(MemoryPlace(settings, schedules))
 
 
-async def _on_jetstream(server: EmbeddedServer, test: Test, settings: QueueSettings, schedules: bool) -> None:
+async def _on_jetstream(
+    server: EmbeddedServer, test: Test, settings: QueueSettings, schedules: bool, *, fast: bool
+) -> None:
     async with AsyncExitStack() as stack, asyncio.timeout(_LIMIT_S):
         connection = await nats.connect(server.url)
         stack.push_async_callback(connection.close)
-        transport = await stack.enter_async_context(NatsTransport(connection))
+        transport = await stack.enter_async_context(open_transport(connection, fast=fast))
         jetstream = JetStream(transport, timeout=PLENTY_S)
         admin = Admin(jetstream, Store(jetstream))
         await admin.ensure_task_store()

@@ -1,18 +1,31 @@
-"""The transport seam on nats-py, against a real server."""
+"""The transport seam, against a real server: on nats-py's public API, and with our own reader and writer."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 from nats.aio.client import Client as Connection
 
 from aj_bridge.faces.embedded import EmbeddedServer
 from aj_sdk.errors import MessageTooLargeError, NoRespondersError, NotConnectedError, OutcomeUnknownError
+from aj_sdk.fast import FastTransport
 from aj_sdk.transport import Message, NatsTransport, is_no_responders
 
 pytestmark = pytest.mark.server
 
 LONG = 10.0
+KINDS: dict[str, type[NatsTransport]] = {"plain": NatsTransport, "fast": FastTransport}
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> type[NatsTransport]:
+    return KINDS[request.param]
+
+
+@pytest.fixture
+async def transport(connection: Connection, kind: type[NatsTransport]) -> AsyncIterator[NatsTransport]:
+    async with kind(connection) as transport:
+        yield transport
 
 
 async def echo(transport: NatsTransport, message: Message) -> None:
@@ -154,14 +167,25 @@ async def test_a_closed_connection_is_told_in_our_words(connection: Connection, 
         transport.request("x", timeout=LONG),
         transport.subscribe("x", Listener()),
         transport.ping(LONG),
-        NatsTransport(connection).__aenter__(),
     ):
         with pytest.raises(NotConnectedError):
             await act
 
 
-async def test_leaving_ends_requests_under_way_and_leaves_the_connection_open(connection: Connection) -> None:
-    async with NatsTransport(connection) as transport:
+async def test_a_transport_can_not_be_opened_on_a_closed_connection(
+    connection: Connection, kind: type[NatsTransport]
+) -> None:
+    await connection.close()
+    parser = connection._ps
+    with pytest.raises(NotConnectedError):
+        await kind(connection).__aenter__()
+    assert connection._ps is parser
+
+
+async def test_leaving_ends_requests_under_way_and_leaves_the_connection_open(
+    connection: Connection, kind: type[NatsTransport]
+) -> None:
+    async with kind(connection) as transport:
         listener = Listener()
         await transport.subscribe("silent", listener)
         asked = asyncio.ensure_future(transport.request("silent", timeout=LONG))

@@ -24,10 +24,10 @@ from aj_bridge.faces.metrics import Metrics, serve
 from aj_sdk.admin import Admin
 from aj_sdk.connect import ConnectionFlags, connect, resolve_connection
 from aj_sdk.errors import NotConnectedError, QueueNotFoundError
+from aj_sdk.fast import open_transport
 from aj_sdk.jetstream import JetStream
 from aj_sdk.runner import loop_factory
 from aj_sdk.store import Store
-from aj_sdk.transport import NatsTransport
 from aj_sdk.wire.names import DEFAULT_QUEUE
 from aj_sdk.wire.queue import QueueSettings, default_queue
 from aj_sdk.wire.times import NS_PER_S, format_duration
@@ -82,7 +82,7 @@ async def _run(config: BridgeConfig) -> int:
         options = resolve_connection(flags, os.environ, name="aj-bridge")
         connection = await connect(options, on_closed=lost.set)
         stack.push_async_callback(connection.close)
-        transport = await stack.enter_async_context(NatsTransport(connection))
+        transport = await stack.enter_async_context(open_transport(connection))
         jetstream = JetStream(transport, prefix=options.js_prefix)
         await _need_queues(jetstream, config)
         metrics = Metrics()
