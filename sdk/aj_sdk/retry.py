@@ -8,12 +8,16 @@ import asyncio
 import logging
 from typing import Final
 
+import msgspec
+
 from aj_sdk.enqueue import loaded, place, start_over
 from aj_sdk.errors import ConflictError, DeadlinePassedError, SignatureError, TaskStateError
 from aj_sdk.holders import holds
+from aj_sdk.ids import new_id
 from aj_sdk.store import Store
 from aj_sdk.wire.names import DELAYED_STREAM
 from aj_sdk.wire.signing import Signer
+from aj_sdk.wire.stamp import Stamp
 from aj_sdk.wire.state import TaskState
 from aj_sdk.wire.stored import Stored
 from aj_sdk.wire.task import TaskRecord
@@ -67,6 +71,8 @@ async def retry(
         record = _retryable(store, stored.readable(), force, deadline_ns, signer)
         places = await store.find_items(record.queue, task_id)
         try:
+            if record.state is TaskState.ACTIVE:
+                stored = await _seize(store, stored)
             fresh, sequence = await start_over(store, stored, record)
         except ConflictError:
             # Who is at work on it saves it again and again.
@@ -74,9 +80,8 @@ async def retry(
                 raise
             continue
         break
-    await store.tell_bridges(task_id)
-    if record.state is TaskState.ACTIVE:
-        await _let_go(store, stored)
+    if record.state is not TaskState.ACTIVE:
+        await store.tell_bridges(task_id)  # a call of the run before may still be under way
     # A schedule of the run before goes, one that a bridge stores from now on stays. An old item may stay too: it is
     # replaced below, and until then it is the only one.
     await store.remove_items(each for each in places if each.stream == DELAYED_STREAM)
@@ -102,18 +107,31 @@ def _retryable(
     return record
 
 
-async def _let_go(store: Store, stored: Stored) -> None:
-    """Wait until whoever was at work on a task is not any more, and say so where that can't be known."""
+async def _seize(store: Store, stored: Stored) -> Stored:
+    """Take an active task from whoever is at work on it, and wait until it is not any more.
+
+    The record is saved again under another owner, who is us, so that the bridge sees that it has to stop, and nobody
+    begins the new run meanwhile, whichever item of the task is delivered. Should we die here, nobody answers for this
+    owner, and the task is taken over as from a bridge that died.
+
+    Raises:
+        ConflictError: somebody else wrote.
+    """
     stamp, task_id = stored.stamp, stored.task_id
     if stamp is None:
         why = "a Go worker may still be at work on it, and can't be told to stop"
     else:
+        ours = Stamp(new_id(), stamp.item)
+        sequence = await store.save_surely(stored.readable(), expected=stored.sequence, stamp=ours)
+        stored = msgspec.structs.replace(stored, sequence=sequence, stamp=ours)
+        await store.tell_bridges(task_id)
         for pause in _PAUSES_S:
             answer = await holds(store.jetstream.transport, stamp.owner, task_id, stamp.item)
             if answer is False:
-                return
+                return stored
             if answer is None:
                 break
             await asyncio.sleep(pause)
         why = f"bridge {stamp.owner} {'still holds it' if answer else 'does not answer, and may be at work on it'}"
     _log.warning("task %s starts over beside its run of before: %s; what comes of that is not saved", task_id, why)
+    return stored

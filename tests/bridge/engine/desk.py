@@ -20,7 +20,14 @@ from aj_sdk.tasks import Tasks
 from aj_sdk.wire.codec import encode_json
 from aj_sdk.wire.dead import DeadLetter
 from aj_sdk.wire.event import TaskStateEvent
-from aj_sdk.wire.names import DELAYED_STREAM, item_subject, queue_stream, schedule_subject, task_id_of_subject
+from aj_sdk.wire.names import (
+    DEAD_STREAM,
+    DELAYED_STREAM,
+    item_subject,
+    queue_stream,
+    schedule_subject,
+    task_id_of_subject,
+)
 from aj_sdk.wire.stamp import ItemRef, Stamp
 from aj_sdk.wire.stored import Stored
 
@@ -55,6 +62,8 @@ class Wire:
             await self.link.tell("event", event, lambda: self._site.world.told(event))
 
     async def request(self, subject: str, data: bytes = b"", **_: object) -> Answer:
+        if subject == f"$JS.API.STREAM.INFO.{DEAD_STREAM}":
+            return Answer(encode_json({"config": {}, "state": {}}))  # it is always there
         owner = subject.split(".")[2]
         question = msgspec.json.decode(data)
         item = ItemRef(question["sequence"], question["delivery"])

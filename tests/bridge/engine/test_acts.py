@@ -306,7 +306,7 @@ async def test_a_running_task_starts_over_by_force_only_after_its_call_was_stopp
         await here.quiet()
     assert (fresh.state, fresh.tries) == (TaskState.NEW, 0)
     assert (record.state, record.tries) == (TaskState.COMPLETE, 1)
-    assert here.states("a") == ["new", "active", "new", "active", "complete"]
+    assert here.states("a") == ["new", "active", "active", "new", "active", "complete"]
     first, second = here.handlers.calls
     assert first.ended is not None
     assert first.ended <= second.began
@@ -330,7 +330,54 @@ async def test_a_run_that_may_go_on_beside_the_new_one_is_told(caplog: pytest.Lo
         await here.quiet()
         assert first.name
     assert f"bridge {owner} does not answer, and may be at work on it" in caplog.text
-    assert here.states("a") == ["new", "active", "new", "active", "complete"]
+    assert here.states("a") == ["new", "active", "active", "new", "active", "complete"]
+
+
+@virtual_time
+async def test_nobody_begins_the_new_run_while_the_old_call_is_being_stopped() -> None:
+    """Not even with another item of the task, which would do if the record said `new` already."""
+    here = site()
+
+    async def slow_to_stop(_call: Invocation) -> Outcome:
+        try:
+            await asyncio.sleep(HOUR_S)
+        except asyncio.CancelledError:
+            await asyncio.sleep(1)
+            raise
+        return DONE
+
+    here.handlers.on("t", slow_to_stop)
+    async with here.bridge(), here.bridge():
+        here.enqueue("a")
+        await here.handlers.begun(1)
+        here.handlers.answers("t", DONE)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(Desk(here).tasks.retry("a", force=True))
+            await asyncio.sleep(0.1)
+            here.world.publish(QUEUE, "a", replace=True)
+        await here.ended("a")
+        await here.quiet()
+    first, second = here.handlers.calls
+    assert first.ended is not None
+    assert first.ended <= second.began
+
+
+@virtual_time
+async def test_a_task_that_was_seized_and_left_is_taken_over() -> None:
+    here = site(lease_s=30)
+    here.handlers.takes("t", HOUR_S)
+    desk = Desk(here)
+    async with here.bridge():
+        here.enqueue("a")
+        await here.handlers.begun(1)
+        here.handlers.answers("t", DONE)
+        desk.link.faults = failing("save", Fault(UNKNOWN), times=100, when=lambda body: b'"new"' in str(body).encode())
+        with pytest.raises(OutcomeUnknownError):
+            await desk.tasks.retry("a", force=True)
+        began = now()
+        (record,) = await here.ended("a")
+        assert now() - began <= 30 + 5
+    assert (record.state, record.tries) == (TaskState.COMPLETE, 2)
 
 
 @virtual_time

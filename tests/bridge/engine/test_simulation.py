@@ -6,25 +6,37 @@ left in peace, and what was recorded is judged.
 
 import asyncio
 import contextlib
+import logging
+import sys
 from base64 import b64encode
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator
 from itertools import pairwise
 from random import Random
 from typing import Any, Final
 
 import pytest
 from tests.bridge.engine.bridges import QUEUE, BridgeAtWork, Invocation, Outcome, Site, site
+from tests.bridge.engine.desk import Desk
 from tests.virtual_time import virtual_time
 
 from aj_bridge.core.claim import Claim
-from aj_bridge.core.lifecycle import EDGES
+from aj_bridge.core.lifecycle import EDGES, Event
 from aj_bridge.engine.held import Held
 from aj_bridge.storage.memory import Fault
-from aj_sdk.errors import ConflictError, OutcomeUnknownError, RefusedError
+from aj_sdk.errors import (
+    ConflictError,
+    DeadlinePassedError,
+    OutcomeUnknownError,
+    RefusedError,
+    StoreError,
+    TaskStateError,
+)
+from aj_sdk.tasks import Tasks
 from aj_sdk.wire.call import Completed, Failed, Terminated
 from aj_sdk.wire.stamp import ItemRef
 from aj_sdk.wire.state import TaskState
+from aj_sdk.wire.stored import Stored
 from aj_sdk.wire.times import NS_PER_S
 
 LEASE_S: Final = 10.0
@@ -32,6 +44,7 @@ TROUBLE_S: Final = 300
 PEACE_S: Final = 1500
 TASKS: Final = 12
 _CHANGES: Final = {(edge.before, edge.after) for edge in EDGES}
+_NEW_RUN: Final = {(edge.before, edge.after) for edge in EDGES if edge.event in (Event.RETRIED, Event.FORCED)}
 
 
 class Trouble:
@@ -43,6 +56,7 @@ class Trouble:
         self.bridges: list[BridgeAtWork] = []
         self.over = False
         self.wrong: list[str] = []
+        self.interfered: dict[str, float] = {}
         here.handlers.before_call = self.judge_call
         self.run_out: set[ItemRef] = set()
         here.world.queue(QUEUE).expired = lambda item: self.run_out.add(ItemRef(item.sequence, item.deliveries))
@@ -75,7 +89,8 @@ class Trouble:
         for other in self.here.handlers.calls:
             if other.task.id == call.task.id and other.ended is None:
                 held = self.claim_of(other)
-                if held is not None and not self.taken_away(held.claim) and not self.was_away(other.bridge, held):
+                away = held is None or self.taken_away(held.claim) or self.was_away(other.bridge, held)
+                if not away and self.interfered.get(call.task.id, 0.0) < other.began:
                     self.wrong.append(f"I-8: {other.bridge} and {call.bridge} call {call.task.id}")
 
     def claim_of(self, call: Invocation) -> Held | None:
@@ -104,6 +119,8 @@ class Trouble:
             (12, self.publish_again),
             (2, self.handlers_leave),
             (2, self.cancel),
+            (3, self.retry),
+            (2, self.start_over),
         ]
         loop = asyncio.get_running_loop()
         end = loop.time() + TROUBLE_S
@@ -160,15 +177,63 @@ class Trouble:
         await asyncio.sleep(self.chance.choice([1, 20]))
         self.here.handlers.away.discard("t")
 
+    def desk(self) -> Desk:
+        desk = Desk(self.here)
+        desk.link.latency_s = self.chance.choice([0.0, 0.0, 0.1, 1.0])
+        desk.link.faults = self.faults
+        return desk
+
     async def cancel(self) -> None:
-        stored = self.here.world.get(self.chance.choice(list(names())))
-        assert stored is not None
-        assert stored.record is not None
-        await asyncio.sleep(self.chance.choice([0.0, 0.1]))
-        if not stored.record.state.final:
-            cancelled = stored.record.replace(state=TaskState.TERMINATED, last_err="cancelled")
-            with contextlib.suppress(ConflictError):
-                self.here.world.put(stored.task_id, cancelled.to_wire(), expected=stored.sequence)
+        name, tasks = self.chance.choice(names()), self.desk().tasks
+        self.interfered[name] = asyncio.get_running_loop().time()
+        await insist(lambda: tasks.cancel(name))
+        self.interfered[name] = asyncio.get_running_loop().time()
+
+    async def retry(self) -> None:
+        name, tasks = self.chance.choice(names()), self.desk().tasks
+        # One without an answer may have begun, and have no item yet: then it is no retry of an ended task any more.
+        await insist(lambda: tasks.retry(name), lambda: self.force(tasks, name))
+
+    async def start_over(self) -> None:
+        name, tasks = self.chance.choice(names()), self.desk().tasks
+        await insist(lambda: self.force(tasks, name))
+
+    async def force(self, tasks: Tasks, name: str) -> None:
+        with told_by("aj_sdk.retry") as told:
+            try:
+                await tasks.retry(name, force=True)
+            finally:
+                # It says when a call may go on beside the new run; without an answer it could not say it.
+                if told or sys.exc_info()[0] is not None:
+                    self.interfered[name] = asyncio.get_running_loop().time()
+
+
+async def insist(*acts: Callable[[], Awaitable[object]]) -> None:
+    """Do something until it is done or can't be done; without an answer go on with the next act, the last for ever."""
+    left = list(acts)
+    while True:
+        try:
+            await left[0]()
+        except (TaskStateError, DeadlinePassedError, ConflictError):
+            return
+        except StoreError:
+            await asyncio.sleep(0.5)
+            left = left[1:] or left
+        else:
+            return
+
+
+@contextlib.contextmanager
+def told_by(logger: str) -> Iterator[list[logging.LogRecord]]:
+    """Collect what is logged."""
+    told: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = told.append  # type: ignore[method-assign,assignment]
+    logging.getLogger(logger).addHandler(handler)
+    try:
+        yield told
+    finally:
+        logging.getLogger(logger).removeHandler(handler)
 
 
 def names() -> list[str]:
@@ -204,34 +269,58 @@ def judge(here: Site, trouble: Trouble) -> None:
         calls[call.task.id].append(call)
     assert not trouble.wrong
     for name in names():
-        saves = history[name]
-        records = [stored.record for stored in saves if stored.record is not None]
-        cancelled = records[-1].last_err == "cancelled"
-        for before, after in pairwise(records):
-            again = before == after and after.state is TaskState.ACTIVE  # after a standstill
-            change = (before.state, after.state)
-            assert again or change in _CHANGES or (cancelled and after is records[-1]), f"I-1 {name}: {change}"
-        assert [record.state.final for record in records].count(True) == 1, f"I-2 {name}"
-        last = records[-1]
-        assert not last.max_tries or last.tries <= last.max_tries, "C-6"
-        assert len(calls[name]) <= last.tries, "I-7"
-        for call in calls[name]:
-            owners = [stored.stamp for stored in saves if stored.record == call.task and stored.stamp is not None]
-            assert any(stamp.owner == call.bridge for stamp in owners), "I-3"
-            assert call.task.deadline_ns is None or wall(here, call.began) <= call.task.deadline_ns, "I-11"
-            for parent in call.task.dependencies:
-                done = [at for at, stored in here.saves if stored.task_id == parent and is_complete(stored)]
-                assert done, "I-9"
-                assert done[0] <= call.began, "I-9"
-        if last.state is TaskState.COMPLETE:
-            outcomes = [call.outcome for call in calls[name]]
-            assert last.result is not None
-            assert any(isinstance(each, Completed) and same(each, last.result.payload) for each in outcomes), "I-6"
-        if last.state is TaskState.UNREACHABLE:
-            assert not calls[name], "I-10"
+        runs = runs_of(history[name])
+        for run_saves in runs:
+            judge_run(here, run_saves, calls[name], last=run_saves is runs[-1])
+        assert not calls[name], f"I-3 {name}: calls without a save"
+        last = history[name][-1].record
+        assert last is not None
         if last.state in (TaskState.EXPIRED, TaskState.TERMINATED, TaskState.UNREACHABLE):
             assert (last.state.value, QUEUE, name) in here.world.dead, "C-10"
         assert here.world.standing(QUEUE, name) is None or last.state.final
+
+
+def runs_of(saves: list[Stored]) -> list[list[Stored]]:
+    """Split a task's history at each retry."""
+    runs = [saves[:1]]
+    for before, after in pairwise(saves):
+        assert before.record is not None
+        assert after.record is not None
+        again = before.record == after.record and after.record.state is TaskState.ACTIVE  # after a standstill
+        change = (before.record.state, after.record.state)
+        assert again or change in _CHANGES, f"I-1 {before.task_id}: {change}"
+        if change in _NEW_RUN and after.stamp is None:
+            assert after.record.tries == 0
+            runs.append([])
+        runs[-1].append(after)
+    return runs
+
+
+def judge_run(here: Site, saves: list[Stored], calls: list[Invocation], *, last: bool) -> None:
+    """Judge one run of a task, and take its calls out of those of the task."""
+    records = [stored.record for stored in saves if stored.record is not None]
+    name, end = records[0].id, records[-1]
+    finals = [record.state.final for record in records]
+    assert not any(finals[:-1]), f"I-2 {name}: a save after the final one"
+    assert finals[-1] or not last, f"I-4 {name}"
+    assert not end.max_tries or end.tries <= end.max_tries, "C-6"
+    ours = [call for call in calls if call.task in records]
+    calls[:] = [call for call in calls if call not in ours]
+    assert len(ours) <= max(record.tries for record in records), "I-7"
+    for call in ours:
+        owners = [stored.stamp for stored in saves if stored.record == call.task and stored.stamp is not None]
+        assert any(stamp.owner == call.bridge for stamp in owners), "I-3"
+        assert call.task.deadline_ns is None or wall(here, call.began) <= call.task.deadline_ns, "I-11"
+        for parent in call.task.dependencies:
+            done = [at for at, stored in here.saves if stored.task_id == parent and is_complete(stored)]
+            assert done, "I-9"
+            assert done[0] <= call.began, "I-9"
+    if end.state is TaskState.COMPLETE:
+        assert end.result is not None
+        outcomes = [call.outcome for call in ours]
+        assert any(isinstance(each, Completed) and same(each, end.result.payload) for each in outcomes), "I-6"
+    if end.state is TaskState.UNREACHABLE:
+        assert not ours, "I-10"
 
 
 def same(outcome: Completed, payload: object) -> bool:
