@@ -1,0 +1,101 @@
+"""Several queues in one real bridge: their shares under load, what can be changed and told while it runs."""
+
+import json
+import sys
+from collections import Counter
+
+import pytest
+from tests.acceptance.processes import Process
+from tests.acceptance.world import World
+
+from aj_sdk.client import TaskSpec
+from aj_sdk.queue import Queue
+from aj_sdk.transport import Message
+from aj_sdk.wire.state import TaskState
+
+pytestmark = pytest.mark.acceptance
+
+WEIGHTS = {"CRITICAL": 6, "NORMAL": 3, "LOW": 1}
+SLOTS = 20
+WARM_UP = 150
+MEASURED = 1000
+
+
+def told_id(bridge: Process) -> str:
+    """Give the id that a bridge said when it was ready."""
+    return next(line.split()[2].rstrip(",") for line in bridge.out if line.startswith("ready: bridge "))
+
+
+async def aj_bridge(world: World, *words: str, code: int = 0) -> str:
+    """Run a command of `aj-bridge` to its end, and give what it printed."""
+    process = world.crew.start("aj-bridge", sys.executable, "-m", "aj_bridge", *words, "--server", world.crew.url)
+    assert await process.ended() == code, process.err
+    return "\n".join(process.err if code else process.out)
+
+
+def completed_in(message: Message) -> str:
+    """Give the queue of an event that tells a completed task, an empty text for others."""
+    event = json.loads(message.data)
+    return str(event["queue"]) if event["state"] == "complete" else ""
+
+
+async def test_queues_share_a_bridge_by_their_weights_under_load(world: World) -> None:
+    for name in WEIGHTS:
+        await world.client.admin.create_queue(Queue(name, max_concurrent=1000))
+    for name, weight in WEIGHTS.items():
+        count = (WARM_UP + MEASURED) * weight // 10 + 100
+        order = {"do": "sleep", "ms": 60}
+        await world.client.enqueue_many([TaskSpec("work", order) for _ in range(count)], queue=name)
+    async with world.overhear("CHORIA_AJ.E.task_state.*") as events:
+        options = [option for name, weight in WEIGHTS.items() for option in ("--queue", f"{name}={weight}")]
+        bridge = world.crew.bridge("CRITICAL=6", *options[2:], "--concurrency", str(SLOTS), create=False)
+        await world.ready(world.crew.handlers("work"), bridge)
+        assert "queue CRITICAL (weight 6, " in bridge.out[0]
+        await events.message(lambda message: bool(completed_in(message)), count=WARM_UP + MEASURED, seconds=60)
+        measured = [name for name in map(completed_in, events.messages) if name][WARM_UP:][:MEASURED]
+    for name, part in Counter(measured).items():
+        meant = MEASURED * WEIGHTS[name] / 10
+        assert abs(part - meant) <= 0.1 * meant, Counter(measured)
+
+
+async def test_a_running_bridge_is_listed_told_and_drained(world: World) -> None:
+    bridge = world.crew.bridge("A=2", "--queue", "B")
+    other = world.crew.bridge("OTHER")
+    handlers = world.crew.handlers("work")
+    await world.ready(bridge, other, handlers)
+    who = told_id(bridge)
+
+    listed = {one["id"]: one for one in json.loads(await aj_bridge(world, "ps", "--json"))}
+    assert listed.keys() == {who, told_id(other)}
+    assert (listed[who]["pid"], listed[who]["state"], listed[who]["concurrency"]) == (bridge.pid, "working", 100)
+    assert [(queue["name"], queue["weight"]) for queue in listed[who]["queues"]] == [("A", 2), ("B", 1)]
+    assert "A=2, B=1" in await aj_bridge(world, "ps")
+
+    held = await world.client.enqueue("work", {"do": "hold"}, queue="A")
+    await handlers.says(f"began {held.id}")
+    assert json.loads(await aj_bridge(world, "ctl", who, "status", "--json"))["in_hand"] == 1
+
+    await aj_bridge(world, "ctl", who, "concurrency", "1")
+    waiting = [await world.client.enqueue("work", queue=queue) for queue in ("A", "B")]
+    handlers.tell(f"release {held.id} 1")
+    for task in (held, *waiting):
+        assert (await world.ended(task.id)).state is TaskState.COMPLETE
+    noted = [line["what"] for line in world.journal()]
+    assert noted == ["began", "ended"] * 3, "no more than one at a time"
+
+    assert "State: paused" in await aj_bridge(world, "ctl", who, "pause")
+    async with world.overhear("CHORIA_AJ.E.task_state.*") as events:
+        task = await world.client.enqueue("work", queue="B")
+        beside = await world.client.enqueue("work", queue="OTHER")
+        await world.ended(beside.id)
+        assert (await world.client.load(task.id)).state is TaskState.NEW
+        await aj_bridge(world, "ctl", who, "resume")
+        await events.state("complete", task_id=task.id)
+
+    held = await world.client.enqueue("work", {"do": "hold"}, queue="B")
+    await handlers.says(f"began {held.id}")
+    assert "State: draining" in await aj_bridge(world, "ctl", who, "drain")
+    handlers.tell(f"release {held.id} 1")
+    assert await bridge.ended() == 0
+    assert (await world.client.load(held.id)).state is TaskState.COMPLETE
+    assert "not found; `aj-bridge ps` lists those that run" in await aj_bridge(world, "ctl", who, "drain", code=1)
