@@ -238,6 +238,29 @@ async def test_what_was_asked_for_and_did_not_come_can_be_taken_back(place: Plac
     assert claim.task_id == two
 
 
+@contract(waits=["outside"], max_entries=2, discard_old=True)
+async def test_what_a_full_queue_drops_while_it_is_in_flight_is_told_and_can_be_put_back(place: Place) -> None:
+    one, two, three = names(place, 3)
+    hand = await Hand.at(place)
+    dropped: asyncio.Queue[int] = asyncio.Queue()
+    async with hand.storage.items.watch_dropped(dropped.put_nowait), asyncio.timeout(PLENTY_S):
+        await place.publish(one)
+        claim = await hand.one()
+        await place.publish(two)
+        await place.publish(three)
+        assert await dropped.get() == claim.item.sequence
+        assert await hand.storage.items.put_back(claim)  # now that of the second, which nobody was handed, is gone
+        assert not await hand.storage.items.put_back(claim)
+        assert await place.items() == 2
+        assert {claim.task_id for claim in await hand.take(2)} == {one, three}
+        await place.publish(three, replace=True)  # a new item in place of one in flight is no other thing to the server
+        assert await dropped.get() > claim.item.sequence
+        await hand.storage.items.discard(await hand.one(), "a word of ours is no drop")
+        await place.publish(one, replace=True)
+        await dropped.get()
+    assert dropped.empty()
+
+
 @contract(lease_ns=0, max_run_time_ns=7 * NS_PER_S)
 async def test_the_lease_of_a_queue_without_one_is_its_run_time(place: Place) -> None:
     assert (await place.storage()).items.ack_wait_ns == 7 * NS_PER_S

@@ -18,6 +18,7 @@ from aj_bridge.engine.cancels import Cancels
 from aj_bridge.engine.clock import Clock
 from aj_bridge.engine.control import control_answers
 from aj_bridge.engine.dispatch import Dispatch, RemoteHandlers
+from aj_bridge.engine.dropped import DroppedItems
 from aj_bridge.engine.duties import Duty, on_duty
 from aj_bridge.engine.held import HeldClaims
 from aj_bridge.engine.meter import POLL_ERRORS, POLLS, Meter, NoMeter
@@ -223,6 +224,7 @@ class Bridge:
         """All that this bridge does beside its tasks; they begin when the queues are bound and end after the tasks."""
         return [
             *(SettingsWatch(line.storage) for line in self._lines),
+            *(DroppedItems(line.storage, line.held, self._meter) for line in self._lines),
             *(line.rates for line in self._lines),
             Cancels(self._jetstream.transport, [line.processor.cancelled for line in self._lines]),
         ]

@@ -29,6 +29,7 @@ OWN: Final = (
     TAKEN_OVER := "bridge_task_taken_over_total",
     STOPPED := "bridge_call_stopped_total",
     QUARANTINED := "bridge_quarantined_total",
+    PUT_BACK := "bridge_item_put_back_total",
 )
 
 

@@ -32,6 +32,7 @@ class Slots:
         self.number = number
         self.running = 0
         self.paused = False
+        self.shared = False
         self.monotonic = monotonic
         self._seats: list[Seat] = []
         self._dealing = False
@@ -45,6 +46,7 @@ class Slots:
             in_hand: how many of its claims are in hand.
             weight: its weight; None for the one that is stored with the queue.
         """
+        self.shared = bool(self._seats)
         seat = Seat(self, items, in_hand, weight)
         self._seats.append(seat)
         return seat
@@ -74,7 +76,7 @@ class Slots:
     # For the seats.
 
     def _ask(self, seat: "Seat") -> None:
-        if len(self._seats) == 1:
+        if not self.shared:
             seat.items.want(0 if self.paused else self.number - seat.in_hand())
         else:
             self._deal_soon()
@@ -106,7 +108,7 @@ class Slots:
             waiting = [seat for seat in self._seats if seat.line]
             if not waiting:
                 return
-            if len(self._seats) > 1:
+            if self.shared:
                 at = turn(self.number, self._parts(lambda seat: len(seat.line)))
                 assert at is not None
                 waiting = [self._seats[at]]
@@ -196,6 +198,8 @@ class Seat:
         self._slots.running += 1
 
     def _account(self) -> None:
+        if not self._slots.shared:
+            return
         now = self._slots.monotonic()
         self.used += self.running * (now - self._since) / self.weight
         self._since = now

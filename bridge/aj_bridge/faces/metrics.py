@@ -87,6 +87,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
     Family(Kind.COUNTER, "bridge_unrouted_total", "Deliveries of tasks whose type has no route here.", _HANDLER),
     Family(Kind.COUNTER, "bridge_task_taken_over_total", "Active tasks taken over from an owner that is gone.", _QUEUE),
     Family(Kind.COUNTER, "bridge_call_stopped_total", "Calls stopped because their task was taken from them.", _QUEUE),
+    Family(Kind.COUNTER, "bridge_item_put_back_total", "Items put back that a full queue dropped at work.", _QUEUE),
     Family(Kind.COUNTER, "bridge_quarantined_total", "Items moved to the dead letters unread.", _QUEUE),
 )
 

@@ -3,7 +3,8 @@
 `tests/contract` is one suite that every storage passes.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 import msgspec
@@ -114,6 +115,19 @@ class Items(Protocol):
 
     async def discard(self, claim: Claim, reason: str) -> None:
         """Take an item out that can't be processed."""
+
+    def watch_dropped(self, callback: Callable[[int], None]) -> AbstractAsyncContextManager[None]:
+        """While inside, call back with the sequence of each item that went while it was in flight, without an ack.
+
+        A queue that discards old items drops them, to make room; but whatever takes an item away is told.
+        """
+
+    async def put_back(self, claim: Claim) -> bool:
+        """Put the item of a claim in hand into the queue again, unless the task has one there; returns whether it did.
+
+        Raises:
+            StoreError: the store failed.
+        """
 
 
 class Parked(msgspec.Struct, frozen=True, kw_only=True):

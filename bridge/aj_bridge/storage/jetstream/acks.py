@@ -9,15 +9,21 @@ import msgspec
 
 from aj_sdk.wire.stamp import ItemRef
 
-__all__ = ["ACK", "NAK", "PROGRESS", "TERM", "nak_after", "read_ack_subject", "read_pending", "term"]
+__all__ = ["ACK", "NAK", "PROGRESS", "TERM", "nak_after", "read_ack_subject", "read_deleted", "read_pending", "term"]
 
 ACK: Final = b"+ACK"
 NAK: Final = b"-NAK"
 PROGRESS: Final = b"+WPI"
 TERM: Final = b"+TERM"
 
+_DELETED: Final = "Unacknowledged message was deleted"
 _V1_TOKENS: Final = 9
 _V2_MIN_TOKENS: Final = 11
+
+
+class _Terminated(msgspec.Struct):
+    stream_seq: int
+    reason: str = ""
 
 
 def read_ack_subject(subject: str) -> ItemRef | None:
@@ -41,6 +47,18 @@ def read_pending(subject: str) -> int:
     tokens = subject.split(".")
     pending = tokens[_V1_TOKENS - 1] if len(tokens) == _V1_TOKENS else tokens[10] if len(tokens) > 10 else ""
     return int(pending) if pending.isascii() and pending.isdigit() else 0
+
+
+def read_deleted(advisory: bytes) -> int | None:
+    """Read which item an advisory MSG_TERMINATED says went while it was in flight; None for a `+TERM`, or no advisory.
+
+    Source: nats-server's consumer.go; the reason of a `+TERM` is whatever its sender wrote.
+    """
+    try:
+        read = msgspec.json.decode(advisory, type=_Terminated)
+    except msgspec.DecodeError:
+        return None
+    return read.stream_seq if read.reason == _DELETED else None
 
 
 def nak_after(delay_ns: int) -> bytes:

@@ -6,18 +6,20 @@ heartbeats, or of before a reconnect, is asked again, on a new reply subject.
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from itertools import count
 from typing import Final
 
 from aj_bridge.core.claim import Claim
-from aj_bridge.storage.jetstream.acks import ACK, NAK, PROGRESS, read_ack_subject, read_pending, term
+from aj_bridge.storage.jetstream.acks import ACK, NAK, PROGRESS, read_ack_subject, read_deleted, read_pending, term
 from aj_bridge.storage.jetstream.waiting import H_DUE
 from aj_sdk.errors import StoreError
 from aj_sdk.jetstream import JetStream
+from aj_sdk.store import Store
 from aj_sdk.transport import Message, Subscription
 from aj_sdk.wire.codec import encode_json
 from aj_sdk.wire.names import CONSUMER, H_SILENT, queue_stream, task_id_of_subject
@@ -39,6 +41,7 @@ _SILENCE_S: Final = 2 * _HEARTBEAT_S
 _BACKLOG_COMES_S: Final = 0.05
 """What is there for a pull comes within this time; what does not is not to be had now (MaxAckPending, paused)."""
 
+_ADVISORIES: Final = "$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED"
 _TICK_S: Final = 0.5
 _BACKOFF_S: Final = 1.0
 _RENEW_TIMEOUT_S: Final = 2.0
@@ -75,6 +78,7 @@ class JetStreamItems:
         self._earliest = earliest
         self._polled = polled
         self._transport = jetstream.transport
+        self._store = Store(jetstream)
         self._next = f"{jetstream.prefix}.CONSUMER.MSG.NEXT.{queue_stream(settings.name)}.{CONSUMER}"
         self._subject_prefix = f"CHORIA_AJ.Q.{settings.name}."
         self._free = 0
@@ -265,3 +269,23 @@ class JetStreamItems:
     async def discard(self, claim: Claim, reason: str) -> None:
         """See `Items`."""
         await self._transport.publish(claim.token, term(reason))
+
+    @contextlib.asynccontextmanager
+    async def watch_dropped(self, callback: Callable[[int], None]) -> AsyncIterator[None]:
+        """See `Items`."""
+
+        def on_advisory(message: Message) -> None:
+            sequence = read_deleted(message.data)
+            if sequence is not None:
+                callback(sequence)
+
+        subject = f"{_ADVISORIES}.{queue_stream(self.settings.name)}.{CONSUMER}"
+        subscription = await self._transport.subscribe(subject, on_advisory)
+        try:
+            yield
+        finally:
+            await subscription.close()
+
+    async def put_back(self, claim: Claim) -> bool:
+        """See `Items`."""
+        return await self._store.publish_item(claim.queue, claim.task_id)

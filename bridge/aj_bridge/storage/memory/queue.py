@@ -48,11 +48,13 @@ class WorkQueue:
 
     Attributes:
         expired: called with each item whose lease is over, or that was given back.
+        dropped: called with the sequence of each item that went while it was in flight, without an ack.
     """
 
     def __init__(self, settings: QueueSettings) -> None:
         self.configure(settings)
         self.expired: Callable[[Item], None] = lambda _item: None
+        self.dropped: list[Callable[[int], None]] = []
         self._numbers = count(1)
         self._by_task: dict[str, Item] = {}
         self._items: dict[int, Item] = {}
@@ -99,7 +101,9 @@ class WorkQueue:
         if expected is not None and expected != (0 if current is None else current.sequence):
             return False
         if current is not None:
-            self._remove(current)
+            self._drop(current)
+        elif self.settings.discard_old and 0 < self.settings.max_entries <= len(self._items):
+            self._drop(next(iter(self._items.values())))
         body = WorkItem(task_id).to_wire() if body is None else body
         item = Item(next(self._numbers), task_id, body, fired=fired, silent=silent, due_ns=due_ns)
         self._by_task[task_id] = self._items[item.sequence] = item
@@ -147,7 +151,7 @@ class WorkQueue:
     def clear(self) -> None:
         """Take all items out, as a purge does."""
         for item in list(self._items.values()):
-            self._remove(item)
+            self._drop(item)
 
     def attach(self, taker: Taker) -> None:
         """Begin to hand items to a taker."""
@@ -199,6 +203,13 @@ class WorkQueue:
             item.timer = None
         self._again.append(item.sequence)
         self.serve()
+
+    def _drop(self, item: Item) -> None:
+        in_flight = item.sequence in self._in_flight
+        self._remove(item)
+        if in_flight:
+            for callback in self.dropped:
+                callback(item.sequence)
 
     def _remove(self, item: Item) -> None:
         if item.timer is not None:

@@ -1,8 +1,9 @@
 """The four protocols of storage over a world in memory."""
 
 import asyncio
+import contextlib
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 
 from aj_bridge.core.claim import Claim
 from aj_bridge.storage.memory.link import STANDSTILL_S, Link
@@ -157,6 +158,23 @@ class MemoryItems:
     async def discard(self, claim: Claim, reason: str) -> None:  # noqa: ARG002 - only JetStream tells it
         """See `Items`."""
         await self._link.tell("discard", claim, lambda: self._queue.ack(claim.item.sequence))
+
+    @contextlib.asynccontextmanager
+    async def watch_dropped(self, callback: Callable[[int], None]) -> AsyncIterator[None]:
+        """See `Items`."""
+
+        def told(sequence: int) -> None:
+            self._link.hand_over(lambda: callback(sequence))
+
+        self._queue.dropped.append(told)
+        try:
+            yield
+        finally:
+            self._queue.dropped.remove(told)
+
+    async def put_back(self, claim: Claim) -> bool:
+        """See `Items`."""
+        return await self._link.ask("put_back", claim, lambda: self._queue.publish(claim.task_id, expected=0))
 
 
 class MemoryScheduled:
