@@ -29,6 +29,7 @@ PROMISE = {
     # producing and administering
     "Client",
     "Queue",
+    "TaskFilter",
     "TaskRecord",
     "TaskSpec",
     "TaskState",

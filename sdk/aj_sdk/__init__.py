@@ -29,6 +29,7 @@ from aj_sdk.handling import Task
 from aj_sdk.queue import Queue
 from aj_sdk.runner import Runner, run
 from aj_sdk.services import DEFAULT_SERVICES, Services
+from aj_sdk.task_filter import TaskFilter
 from aj_sdk.version import __version__
 from aj_sdk.wire.signing import Signer, Verifier
 from aj_sdk.wire.state import TaskState
@@ -58,6 +59,7 @@ __all__ = [
     "Task",
     "TaskExistsError",
     "TaskFailedError",
+    "TaskFilter",
     "TaskNotFoundError",
     "TaskRecord",
     "TaskSpec",

@@ -13,6 +13,7 @@ from aj_sdk.enqueue import loaded, publish_state
 from aj_sdk.errors import ConflictError, RefusedError, TaskStateError
 from aj_sdk.jetstream import STREAM_NAME_IN_USE
 from aj_sdk.store import Place, Store
+from aj_sdk.task_filter import ANY_TASK, TaskFilter
 from aj_sdk.wire.call import clip_error
 from aj_sdk.wire.dead import DeadLetter, DeadReason
 from aj_sdk.wire.names import DEAD_STREAM
@@ -24,7 +25,9 @@ __all__ = ["cancel"]
 _ATTEMPTS: Final = 10
 
 
-async def cancel(store: Store, dead: DeadLetters, task_id: str, reason: str = "") -> TaskRecord:
+async def cancel(
+    store: Store, dead: DeadLetters, task_id: str, reason: str = "", *, only: TaskFilter = ANY_TASK
+) -> TaskRecord:
     """End a task that waits or runs; the bridge at work on it stops the call.
 
     A task that is terminated already is left as it is; what follows its end is done once more, so that a cancel that
@@ -35,12 +38,14 @@ async def cancel(store: Store, dead: DeadLetters, task_id: str, reason: str = ""
         dead: the dead letters.
         task_id: the task.
         reason: why, for its last error.
+        only: leave it alone unless this takes it, as it is now.
 
     Returns:
         The task as it is stored now.
 
     Raises:
         TaskNotFoundError: there is no such task.
+        TaskChangedError: `only` does not take it.
         TaskStateError: it has ended otherwise.
         DecodeError: its record can't be read.
         ConflictError: others changed it, again and again.
@@ -48,7 +53,7 @@ async def cancel(store: Store, dead: DeadLetters, task_id: str, reason: str = ""
         StoreError: the store failed or said no. The task may be cancelled all the same; do it again.
     """
     for _ in range(_ATTEMPTS):
-        stored = await loaded(store, task_id)
+        stored = only.check(await loaded(store, task_id))
         record = stored.readable()
         if record.state.final and record.state is not TaskState.TERMINATED:
             raise TaskStateError(task_id, record.state.value, "cancel")

@@ -9,6 +9,7 @@ AsyncJobsError
 |   +-- TaskStateError         not possible in the state the task is in
 |   +-- TaskExistsError        another task has this id
 |   +-- DeadlinePassedError    a task that could only expire
+|   +-- TaskChangedError       a task that is none of those that were meant any more
 |   +-- NotReplayableError     a dead letter that no task can be made of
 |   +-- DuplicateHandlerError
 +-- DecodeError                the peer or the stored data is bad
@@ -57,6 +58,7 @@ __all__ = [
     "RetryLater",
     "SignatureError",
     "StoreError",
+    "TaskChangedError",
     "TaskExistsError",
     "TaskFailedError",
     "TaskNotFoundError",
@@ -145,6 +147,17 @@ class TaskExistsError(UsageError):
 
     def __str__(self) -> str:
         return f"task {self.task_id} exists already with another {self.differs}"
+
+
+@dataclass(eq=False)
+class TaskChangedError(UsageError):
+    """A task that was chosen by a filter, which does not take it any more."""
+
+    task_id: str
+    state: str
+
+    def __str__(self) -> str:
+        return f"task {self.task_id} is none of those that were meant any more: its state is {self.state!r}"
 
 
 @dataclass(eq=False)

@@ -15,6 +15,7 @@ from aj_sdk.errors import ConflictError, DeadlinePassedError, SignatureError, Ta
 from aj_sdk.holders import holds
 from aj_sdk.ids import new_id
 from aj_sdk.store import Store
+from aj_sdk.task_filter import ANY_TASK, TaskFilter
 from aj_sdk.wire.names import DELAYED_STREAM
 from aj_sdk.wire.signing import Signer
 from aj_sdk.wire.stamp import Stamp
@@ -41,6 +42,7 @@ async def retry(
     force: bool = False,
     deadline_ns: int | None = SAME_DEADLINE,
     signer: Signer | None = None,
+    only: TaskFilter = ANY_TASK,
 ) -> TaskRecord:
     """Let a task start over, in the queue that it was in.
 
@@ -51,12 +53,14 @@ async def retry(
             the new run begins; where that can't be known for sure, a warning is logged.
         deadline_ns: a new deadline, nanoseconds since the epoch, None for none.
         signer: signs a signed task anew, whose deadline changes.
+        only: leave it alone unless this takes it, as it is now.
 
     Returns:
         The task as it is stored now.
 
     Raises:
         TaskNotFoundError: there is no such task.
+        TaskChangedError: `only` does not take it.
         TaskStateError: it has not ended, and there is no force; or it has no queue.
         DeadlinePassedError: its deadline has passed, so it could only expire again.
         SignatureError: its signature covers the deadline that is to change, and nobody signs it anew.
@@ -67,7 +71,7 @@ async def retry(
         OutcomeUnknownError: no answer in time.
     """
     for attempt in range(_ATTEMPTS):
-        stored = await loaded(store, task_id)
+        stored = only.check(await loaded(store, task_id))
         record = _retryable(store, stored.readable(), force, deadline_ns, signer)
         places = await store.find_items(record.queue, task_id)
         try:

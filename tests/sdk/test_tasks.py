@@ -1,5 +1,6 @@
 """What an administrator does with tasks, against servers of three versions."""
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -8,10 +9,18 @@ from tests.sdk.world import GO_TASKS, World
 
 from aj_sdk.admin import Admin
 from aj_sdk.enqueue import enqueue
-from aj_sdk.errors import RefusedError, TaskNotFoundError, TaskStateError
+from aj_sdk.errors import (
+    QueueNotFoundError,
+    RefusedError,
+    TaskChangedError,
+    TaskNotFoundError,
+    TaskStateError,
+    UsageError,
+)
 from aj_sdk.queue import Queue
 from aj_sdk.store import Store
-from aj_sdk.tasks import TaskFilter
+from aj_sdk.task_filter import TaskFilter
+from aj_sdk.tasks import Acted
 from aj_sdk.wire.names import item_subject, task_subject
 from aj_sdk.wire.state import TaskState
 from aj_sdk.wire.task import TaskRecord
@@ -155,6 +164,47 @@ async def test_a_task_that_has_ended_is_retried_in_its_own_queue(prepared: World
     assert (await take(prepared.jetstream, "EMAIL")).subject == item_subject("EMAIL", "t1")
     with pytest.raises(TaskStateError):
         await prepared.admin.tasks.retry("t1")
+
+
+async def test_many_tasks_start_over_are_cancelled_and_go(prepared: World) -> None:
+    tasks = prepared.admin.tasks
+    for number in range(9):
+        state = [TaskState.EXPIRED, TaskState.NEW, TaskState.COMPLETE][number % 3]
+        await prepared.store.save(task(f"t{number}", state=state), expected=0)
+
+    async def acted(found: AsyncIterator[Acted]) -> dict[str, TaskState | None]:
+        return {each.task_id: None if each.task is None else each.task.state async for each in found}
+
+    expired = TaskFilter(states=[TaskState.EXPIRED])
+    again = await acted(tasks.retry_many(expired, at_once=2, limit=2))
+    assert again == {"t0": TaskState.NEW, "t3": TaskState.NEW}
+    ended = await acted(tasks.cancel_many(TaskFilter(states=[TaskState.NEW]), "enough", at_once=100))
+    assert ended == dict.fromkeys(["t1", "t4", "t7", "t0", "t3"], TaskState.TERMINATED)
+    assert await selected(prepared.admin, error="enough") == ["t1", "t4", "t7", "t0", "t3"]
+    assert await acted(tasks.delete_many(TaskFilter(states=[TaskState.COMPLETE]))) == dict.fromkeys(["t2", "t5", "t8"])
+    assert set(await selected(prepared.admin)) == {"t0", "t1", "t3", "t4", "t6", "t7"}
+
+
+async def test_what_goes_wrong_with_one_of_many_is_told_and_the_others_go_on(prepared: World) -> None:
+    for name, queue in (("t1", "EMAIL"), ("t2", "GONE"), ("t3", "EMAIL")):
+        await prepared.store.save(task(name, state=TaskState.EXPIRED, queue=queue), expected=0)
+    wanted = TaskFilter(type="email:new")
+    acted = {each.task_id: each.error async for each in prepared.admin.tasks.retry_many(wanted)}
+    assert [type(error) for error in acted.values()] == [type(None), QueueNotFoundError, type(None)]
+    for filter_, at_once in ((TaskFilter(), 1), (wanted, 0)):
+        with pytest.raises(UsageError):
+            await anext(prepared.admin.tasks.cancel_many(filter_, at_once=at_once))
+
+
+@pytest.mark.parametrize("act", ["retry", "cancel", "delete"])
+async def test_a_task_that_is_not_meant_any_more_is_left_alone(prepared: World, act: str) -> None:
+    """Between the look and the act somebody else may have been there."""
+    await enqueue(prepared.store, task())
+    before = await prepared.store.load("t1")
+    do = getattr(prepared.admin.tasks, act)
+    with pytest.raises(TaskChangedError, match="is none of those that were meant any more: its state is 'new'"):
+        await do("t1", only=TaskFilter(states=[TaskState.EXPIRED]))
+    assert await prepared.store.load("t1") == before
 
 
 async def test_all_tasks_are_purged(prepared: World) -> None:

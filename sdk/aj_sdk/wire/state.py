@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Final
 
-__all__ = ["FINAL_STATES", "TaskState", "parse_state"]
+__all__ = ["FAILED_STATES", "FINAL_STATES", "TaskState", "parse_state"]
 
 
 class TaskState(StrEnum):
@@ -35,6 +35,8 @@ FINAL_STATES: Final = frozenset(
         TaskState.QUEUE_ERROR,
     }
 )
+
+FAILED_STATES: Final = FINAL_STATES - {TaskState.COMPLETE}
 
 _BY_TEXT: Final = {state.value: state for state in TaskState} | {"completed": TaskState.COMPLETE}
 

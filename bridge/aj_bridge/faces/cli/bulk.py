@@ -1,20 +1,38 @@
 """One act on many things: several at once, a progress bar for whoever watches, and what became of each."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from aj_sdk.errors import AsyncJobsError
 
-__all__ = ["for_each"]
+__all__ = ["collect", "for_each"]
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 _AT_ONCE: Final = 32
+
+
+async def collect(things: AsyncIterable[T], what: str) -> list[T]:
+    """Collect what takes long to find, with a count for whoever watches.
+
+    Args:
+        things: what is found, one by one.
+        what: what is done, for the count, which shows on a terminal only.
+    """
+    found: list[T] = []
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.description}: {task.completed:,} found"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        bar = progress.add_task(what, total=None)
+        async for thing in things:
+            found.append(thing)
+            progress.advance(bar)
+    return found
 
 
 async def for_each(

@@ -23,8 +23,10 @@ from aj_sdk.client import Client
 from aj_sdk.connect import ConnectionFlags, ConnectOptions, resolve_connection
 from aj_sdk.errors import (
     AsyncJobsError,
+    DeadlinePassedError,
     OutcomeUnknownError,
     QueueFullError,
+    TaskChangedError,
     TaskExistsError,
     TaskNotFoundError,
     TaskStateError,
@@ -72,6 +74,7 @@ _HINTS: Final[Mapping[type[AsyncJobsError], str]] = {
     TaskNotFoundError: "`ajc task list` shows the tasks that there are",
     TaskStateError: "`ajc task view` shows how it stands",
     TaskExistsError: "choose another id",
+    DeadlinePassedError: "give it another with `ajc task retry --deadline`",
     QueueFullError: "wait, or give the queue room with `ajc queue configure NAME --entries N`",
     OutcomeUnknownError: "look with `ajc info`, then do it again",
 }
@@ -334,10 +337,17 @@ def confirm(question: str, *, force: bool) -> None:
         raise click.exceptions.Exit(0)
 
 
-def complain_of(errors: Sequence[AsyncJobsError]) -> None:
-    """Tell errors, a line each, and end the command when there are any."""
+def complain_of(errors: Sequence[AsyncJobsError], *, at_most: int | None = None) -> None:
+    """Tell errors, a line each, and end the command when there are any.
+
+    Args:
+        errors: what went wrong.
+        at_most: how many to tell one by one; the others are counted.
+    """
     name = str(click.get_current_context().find_root().info_name)
-    codes = [_complain(name, _with_hint(err), _code(err)) for err in errors]
+    codes = [_complain(name, _with_hint(err), _code(err)) for err in errors[:at_most]]
+    if len(codes) < len(errors):
+        _complain(name, f"and {len(errors) - len(codes):,} more went wrong", FAILED)
     if codes:
         raise click.exceptions.Exit(min(codes))
 
@@ -398,8 +408,11 @@ def _complain(name: str, message: str, code: int) -> int:
 
 def _code(err: AsyncJobsError) -> int:
     # What depends on what is stored is a failure; what is wrong in itself is a fault of the command line.
-    wrong = isinstance(err, UsageError) and not isinstance(err, TaskStateError | TaskExistsError)
+    wrong = isinstance(err, UsageError) and not isinstance(err, _OF_THE_STORE)
     return WRONG if wrong else FAILED
+
+
+_OF_THE_STORE: Final = (TaskStateError, TaskExistsError, TaskChangedError, DeadlinePassedError)
 
 
 def _with_hint(err: AsyncJobsError) -> str:

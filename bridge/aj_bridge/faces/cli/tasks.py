@@ -4,18 +4,18 @@ import os
 import sys
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import click
 
 from aj_bridge.faces.cli import output
-from aj_bridge.faces.cli.frame import Group, complain_of, confirm, leaf, signature_options, subgroup, with_client
+from aj_bridge.faces.cli.acts import cancel, delete, retry
+from aj_bridge.faces.cli.filters import filter_options, task_filter
+from aj_bridge.faces.cli.frame import Group, confirm, leaf, signature_options, subgroup, with_client
 from aj_bridge.faces.cli.params import DURATION
 from aj_sdk.client import Client
-from aj_sdk.errors import AsyncJobsError
-from aj_sdk.tasks import NewDeadline, TaskFilter
 from aj_sdk.wire.names import DEFAULT_QUEUE
-from aj_sdk.wire.state import TaskState
-from aj_sdk.wire.task import DEFAULT_MAX_TRIES, TaskRecord
+from aj_sdk.wire.task import DEFAULT_MAX_TRIES
 
 __all__ = ["register"]
 
@@ -27,7 +27,7 @@ def register(root: Group) -> None:
     """Add the commands."""
     group = subgroup(root, "task", help="Enqueue tasks, look at them, retry and remove them.")
     signature_options(sign=True, verify=True)(group)
-    for command in (_add, _view, _list, _watch, _retry, _cancel, _delete, _purge, _initialize, _configure):
+    for command in (_add, _view, _list, _watch, retry, cancel, delete, _purge, _initialize, _configure):
         group.add_command(command)
 
 
@@ -109,25 +109,15 @@ async def _view(client: Client, /, *, task_id: str, as_json: bool) -> None:
     "ajc task list 0 --json",
 )
 @click.argument("limit", type=int, default=200)
-@click.option(
-    "--state",
-    "states",
-    multiple=True,
-    type=click.Choice([state.value for state in TaskState if state.value]),
-    help="Only tasks in this state; may be given several times.",
-)
-@click.option("--queue", "-q", help="Only tasks of this queue.")
-@click.option("--type", "task_type", help="Only tasks of this type.")
+@filter_options
 @_JSON
 @with_client
-async def _list(
-    client: Client, /, *, limit: int, states: tuple[str, ...], queue: str | None, task_type: str | None, as_json: bool
-) -> None:
+async def _list(client: Client, /, *, limit: int, as_json: bool, **asked: Any) -> None:
     """List tasks, the one changed longest ago first.
 
     LIMIT is how many at most: 200 when it is not said, 0 for all.
     """
-    wanted = TaskFilter(states=[TaskState(state) for state in states], queue=queue or "", type=task_type or "")
+    wanted = task_filter(**asked)
     tasks = [stored async for stored in client.admin.tasks.select(wanted, limit=limit)]
     if as_json:
         output.print_json([output.stored_map(stored) for stored in tasks])
@@ -153,92 +143,6 @@ async def _watch(client: Client, /, *, task_id: str | None, as_json: bool) -> No
                 output.print_json_line(output.event_map(event))
             else:
                 click.echo(output.event_line(event))
-
-
-@leaf(
-    "retry",
-    "ajc task retry order-17",
-    "ajc task retry order-17 order-18 --json",
-    "ajc task retry order-17 --deadline 1h",
-    "ajc task retry order-17 --force",
-)
-@click.argument("task_ids", metavar="ID...", nargs=-1, required=True)
-@click.option("--deadline", type=DURATION, help="Another deadline, from now; 0 for none. A signed task needs --sign.")
-@click.option("--force", "-f", is_flag=True, help="Also tasks that wait or run; a running call is stopped first.")
-@_JSON
-@with_client
-async def _retry(
-    client: Client, /, *, task_ids: tuple[str, ...], deadline: timedelta | None, force: bool, as_json: bool
-) -> None:
-    """Let tasks that have ended start over.
-
-    Each goes into the queue that it was in, with its tries at 0.
-    """
-    until: NewDeadline = "same" if deadline is None else deadline or None
-    done: list[TaskRecord] = []
-    errors: list[AsyncJobsError] = []
-    for task_id in task_ids:
-        try:
-            done.append(await client.admin.tasks.retry(task_id, force=force, deadline=until))
-        except AsyncJobsError as err:
-            errors.append(err)
-    if as_json:
-        output.print_json([task.to_map() for task in done])
-    else:
-        for task in done:
-            output.print_task(task)
-    complain_of(errors)
-
-
-@leaf(
-    "cancel",
-    "ajc task cancel order-17",
-    'ajc task cancel order-17 order-18 --reason "the customer left"',
-)
-@click.argument("task_ids", metavar="ID...", nargs=-1, required=True)
-@click.option("--reason", default="", metavar="TEXT", help="Why; becomes the task's last error.")
-@_JSON
-@with_client
-async def _cancel(client: Client, /, *, task_ids: tuple[str, ...], reason: str, as_json: bool) -> None:
-    """End tasks that wait or run.
-
-    They become terminated. A bridge that is at work on one stops the call; what a handler answers all the same is not
-    saved.
-    """
-    done: list[TaskRecord] = []
-    errors: list[AsyncJobsError] = []
-    for task_id in task_ids:
-        try:
-            done.append(await client.admin.tasks.cancel(task_id, reason))
-        except AsyncJobsError as err:
-            errors.append(err)
-    if as_json:
-        output.print_json([task.to_map() for task in done])
-    else:
-        for task in done:
-            click.echo(f"Cancelled task {task.id}")
-    complain_of(errors)
-
-
-@leaf(
-    "delete",
-    "ajc task delete order-17",
-    "ajc task delete -f order-17 order-18",
-)
-@click.argument("task_ids", metavar="ID...", nargs=-1, required=True)
-@_FORCE
-@with_client
-async def _delete(client: Client, /, *, task_ids: tuple[str, ...], force: bool) -> None:
-    """Remove tasks, with their items."""
-    confirm(f"Really remove task {', '.join(task_ids)}", force=force)
-    errors: list[AsyncJobsError] = []
-    for task_id in task_ids:
-        try:
-            await client.admin.tasks.delete(task_id)
-            click.echo(f"Removed task {task_id}")
-        except AsyncJobsError as err:
-            errors.append(err)
-    complain_of(errors)
 
 
 @leaf(

@@ -167,6 +167,41 @@ def test_tasks_that_ended_are_retried_and_others_told(ajc: Ajc) -> None:
     assert [task["state"] for task in ajc.json("task", "retry", "t2")] == ["new"]
     told = ajc("task", "retry", "t1", code=1)
     assert "cannot retry task t1 in state 'new': `ajc task view` shows how it stands" in told
+    ajc("queue", "purge", "EMAIL", "-f")
+    assert ajc("task", "retry", "t1", "--force") == "Retried task t1\n"
+
+
+@pytest.mark.server
+def test_tasks_are_cancelled_with_a_reason(ajc: Ajc) -> None:
+    ajc("task", "add", "a", "x", "--id", "t1")
+    (task,) = ajc.json("task", "cancel", "t1", "--reason", "the customer left")
+    assert (task["state"], task["last_err"]) == ("terminated", "cancelled: the customer left")
+    assert ajc("task", "cancel", "t1") == "Cancelled task t1\n"
+    assert ajc.json("queue", "info", "DEFAULT")["state"]["items"] == 0
+    assert [letter["task_id"] for letter in ajc.json("dead", "list", "--each")] == ["t1"]
+    assert "task t2 not found" in ajc("task", "cancel", "t2", code=1)
+
+
+@pytest.mark.server
+def test_many_tasks_are_acted_on_by_condition(ajc: Ajc) -> None:
+    for number in range(7):
+        ajc("task", "add", f"type:{number % 2}", "x", "--id", f"t{number}")
+
+    def states(*words: str) -> dict[str, str]:
+        return {task["id"]: task["state"] for task in ajc.json("task", "list", *words)}
+
+    assert ajc("task", "cancel", "--type", "type:1", "--reason", "no more", "-f") == "Cancelled 3 tasks\n"
+    assert states("--error", "no MORE") == {"t1": "terminated", "t3": "terminated", "t5": "terminated"}
+    assert states("--state", "new") == {f"t{number}": "new" for number in (0, 2, 4, 6)}
+    # Without a state those that failed are meant, so that what completed is not done again, and what waits goes on.
+    assert [task["id"] for task in ajc.json("task", "retry", "--since", "1h", "--limit", "2", "-f")] == ["t1", "t3"]
+    assert ajc("task", "delete", "--before", "0s", "-f") == "Removed 1 tasks\n"
+    assert set(states()) == {"t0", "t1", "t2", "t3", "t4", "t6"}
+    assert ajc("task", "delete", "--queue", "NONE", "-f") == "Removed 0 tasks\n"
+    for words in ((), ("t1", "--state", "new")):
+        assert "name tasks, or say which with --state" in ajc("task", "cancel", "-f", *words, code=2)
+    assert "--limit goes with --state" in ajc("task", "cancel", "t1", "--limit", "1", code=2)
+    assert "give -f to do it without asking" in ajc("task", "cancel", "--state", "new", code=2)
 
 
 @pytest.mark.server
@@ -458,7 +493,7 @@ def complain(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
         ("task list many", "'many' is not a valid integer"),
         ("task list --state bogus", "'bogus' is not one of 'new', 'active'"),
         ("task configure 1h 9", "9 is not in the range 1<=x<=5"),
-        ("task retry", "missing argument 'ID...'"),
+        ("task retry", "name tasks, or say which with --state"),
         ("queue add EMAIL --run-time fast", "'fast' is not a duration"),
         ("queue add EMAIL --replicas 0", "0 is not in the range 1<=x<=5"),
         ("completion powershell", "'powershell' is not one of 'bash', 'zsh', 'fish'"),
