@@ -1,8 +1,10 @@
 """Several queues in one real bridge: their shares under load, what can be changed and told while it runs."""
 
 import json
+import re
 import sys
 from collections import Counter
+from datetime import timedelta
 
 import pytest
 from tests.acceptance.processes import Process
@@ -33,6 +35,11 @@ async def aj_bridge(world: World, *words: str, code: int = 0) -> str:
     return "\n".join(process.err if code else process.out)
 
 
+def options(*queues: str) -> list[str]:
+    """Give the flags that name queues."""
+    return [word for queue in queues for word in ("--queue", queue)]
+
+
 def completed_in(message: Message) -> str:
     """Give the queue of an event that tells a completed task, an empty text for others."""
     event = json.loads(message.data)
@@ -47,8 +54,8 @@ async def test_queues_share_a_bridge_by_their_weights_under_load(world: World) -
         order = {"do": "sleep", "ms": 60}
         await world.client.enqueue_many([TaskSpec("work", order) for _ in range(count)], queue=name)
     async with world.overhear("CHORIA_AJ.E.task_state.*") as events:
-        options = [option for name, weight in WEIGHTS.items() for option in ("--queue", f"{name}={weight}")]
-        bridge = world.crew.bridge("CRITICAL=6", *options[2:], "--concurrency", str(SLOTS), create=False)
+        more = options("NORMAL=3", "LOW=1")
+        bridge = world.crew.bridge("CRITICAL=6", *more, "--concurrency", str(SLOTS), create=False)
         await world.ready(world.crew.handlers("work"), bridge)
         assert "queue CRITICAL (weight 6, " in bridge.out[0]
         await events.message(lambda message: bool(completed_in(message)), count=WARM_UP + MEASURED, seconds=60)
@@ -59,7 +66,7 @@ async def test_queues_share_a_bridge_by_their_weights_under_load(world: World) -
 
 
 async def test_a_running_bridge_is_listed_told_and_drained(world: World) -> None:
-    bridge = world.crew.bridge("A=2", "--queue", "B")
+    bridge = world.crew.bridge("A=2", *options("B"))
     other = world.crew.bridge("OTHER")
     handlers = world.crew.handlers("work")
     await world.ready(bridge, other, handlers)
@@ -99,3 +106,67 @@ async def test_a_running_bridge_is_listed_told_and_drained(world: World) -> None
     assert await bridge.ended() == 0
     assert (await world.client.load(held.id)).state is TaskState.COMPLETE
     assert "not found; `aj-bridge ps` lists those that run" in await aj_bridge(world, "ctl", who, "drain", code=1)
+
+
+async def test_a_running_bridge_picks_up_what_is_done_to_its_queues(world: World) -> None:
+    """One look of the bridge, at most ten seconds away, serves them all."""
+    js = world.client.store.jetstream
+    bridge = world.crew.bridge("OURS", *options("GO", "NOCONSUMER", "ANEW"), lease="10m")
+    await world.ready(bridge, world.crew.handlers("work"))
+
+    await world.client.admin.configure_queue("OURS", max_run_time=0.5, weight=4, discard_old=True)
+    # As the Go project's `queue configure --run-time 1s --tries 3` does to a queue of ours.
+    consumer = await js.consumer_info("CHORIA_AJ_Q_GO", "WORKERS")
+    assert consumer is not None
+    go = {**consumer["config"], "ack_wait": 500_000_000, "max_deliver": 3}
+    await js.save_consumer("CHORIA_AJ_Q_GO", go, "update")
+    await js.call("CONSUMER.DELETE.CHORIA_AJ_Q_NOCONSUMER.WORKERS")
+    await world.client.admin.delete_queue("ANEW")
+    await world.client.admin.create_queue(Queue("ANEW", max_run_time=0.5))
+
+    for line in (
+        "queue OURS is configured anew: discard_old False -> True, max_runtime 1h0m0s -> 500ms",
+        "queue GO was configured from outside",
+        "queue GO is configured anew: max_tries -1 -> 3, max_runtime 1h0m0s -> 500ms",
+        "queue NOCONSUMER has lost its consumer, making it again",
+        "queue ANEW is configured anew: max_runtime 1h0m0s -> 500ms",
+    ):
+        await bridge.logs(re.escape(line))
+    status = await world.client.admin.bridges.status(told_id(bridge))
+    assert {queue.name: queue.weight for queue in status.queues} == {"OURS": 4, "GO": 1, "NOCONSUMER": 1, "ANEW": 1}
+
+    held = {
+        queue: await world.client.enqueue("work", {"do": "sleep", "ms": 60_000}, queue=queue, max_tries=1)
+        for queue in ("OURS", "GO", "ANEW")
+    }
+    for queue, task in held.items():
+        ended = await world.ended(task.id)
+        assert (ended.state, ended.last_err) == (TaskState.EXPIRED, "deadline exceeded"), queue
+    task = await world.client.enqueue("work", queue="NOCONSUMER")
+    assert (await world.ended(task.id)).state is TaskState.COMPLETE
+
+
+async def test_a_full_queue_that_discards_old_items_loses_no_task_at_work(world: World) -> None:
+    """Nine are at work in a queue of eight; the bridge that has them is killed, and another one ends them."""
+    await world.client.admin.create_queue(
+        Queue("SMALL", max_entries=8, discard_old=True, max_concurrent=100, lease=timedelta(seconds=2))
+    )
+    first = world.crew.bridge("SMALL", create=False)
+    handlers = world.crew.handlers("work")
+    await world.ready(first, handlers)
+    tasks = []
+    for _ in range(9):
+        task = await world.client.enqueue("work", {"do": "hold"}, queue="SMALL")
+        await handlers.says(f"began {task.id}")
+        tasks.append(task.id)
+    await first.logs("the queue dropped the item of a task at work, put back")
+    ended = tasks.pop()  # makes room for what comes back
+    handlers.tell(f"release {ended} 1")
+    await world.ended(ended)
+    first.kill()
+    await world.ready(world.crew.bridge("SMALL", create=False))
+    for task_id in tasks:
+        handlers.tell(f"release {task_id} 2")
+    taken_over = [await world.ended(task_id) for task_id in tasks]
+    assert {(task.state, task.tries) for task in taken_over} == {(TaskState.COMPLETE, 2)}
+    assert Counter(line["task"] for line in world.calls(*tasks)) == dict.fromkeys(tasks, 2)

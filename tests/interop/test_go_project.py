@@ -373,6 +373,25 @@ async def test_a_go_worker_and_our_bridge_share_a_queue(go: Go) -> None:
     assert (info.items, info.in_flight, info.parked) == (0, 0, 0)
 
 
+async def test_a_paused_queue_gives_nothing_to_go_workers_either(go: Go) -> None:
+    world = go.world
+    await go.peer("init")
+    await go.peer("queue", "--name", "Q", "--max-run-time", "30s", "--max-tries", "5", "--max-concurrent", "40")
+    await world.client.admin.create_queue(Queue("OTHER", go_workers=True))
+    worker = go.start("work", "--queue", "Q")
+    other = go.start("work", "--queue", "OTHER")
+    await world.ready(worker, other, world.crew.bridge("Q", create=False), world.crew.handlers("work"))
+    await world.client.admin.pause_queue("Q")
+    task = await go.enqueue("--type", "work", "--payload", "{}")
+    beside = await world.client.enqueue("work", queue="OTHER")
+    await world.ended(beside.id)
+    info = await world.client.admin.queue_info("Q")
+    assert (info.waiting, info.in_flight) == (1, 0)
+    assert info.pulls  # they ask for work, and get none
+    await world.client.admin.resume_queue("Q")
+    assert (await world.ended(task)).tries == 1
+
+
 async def test_a_task_of_a_killed_go_worker_runs_here_after_its_ack_wait(go: Go) -> None:
     world = go.world
     await go.peer("init")

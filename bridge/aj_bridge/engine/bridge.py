@@ -224,7 +224,7 @@ class Bridge:
         """All that this bridge does beside its tasks; they begin when the queues are bound and end after the tasks."""
         return [
             *(SettingsWatch(line.storage) for line in self._lines),
-            *(DroppedItems(line.storage, line.held, self._meter) for line in self._lines),
+            *(DroppedItems(line.storage, line.held, self._meter, self._clock) for line in self._lines),
             *(line.rates for line in self._lines),
             Cancels(self._jetstream.transport, [line.processor.cancelled for line in self._lines]),
         ]

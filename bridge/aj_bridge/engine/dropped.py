@@ -1,14 +1,16 @@
 """Queues that discard old items drop those in flight first: the duty that puts back the items of tasks at work here.
 
-The task goes on either way. Its item is put back so that somebody else takes over when this bridge dies. That is not
-done at once: in a full queue it drops another item, perhaps of a task at work too, and where all that the queue holds
-is at work that would go round in a circle as fast as the server answers. Most tasks end before their turn comes.
+The task goes on either way. Its item is put back so that somebody else takes over when this bridge dies: as a schedule
+that is due a lease later, where the queue has them. Back in the full queue at once it would drop another item, perhaps
+of a task at work too, and so on in a circle as fast as the server answers. Without schedules it is put there, but not
+more often than in rounds. Most tasks end before either.
 """
 
 import asyncio
 import logging
 from typing import Final
 
+from aj_bridge.engine.clock import Clock
 from aj_bridge.engine.held import Held, HeldClaims
 from aj_bridge.engine.meter import PUT_BACK, Meter
 from aj_bridge.engine.settings import LOOK_EVERY_S
@@ -32,12 +34,14 @@ class DroppedItems:
         storage: the queue.
         held: its claims in hand.
         meter: what is counted.
+        clock: the time.
     """
 
-    def __init__(self, storage: Storage, held: HeldClaims, meter: Meter) -> None:
+    def __init__(self, storage: Storage, held: HeldClaims, meter: Meter, clock: Clock) -> None:
         self._storage = storage
         self._held = held
         self._meter = meter
+        self._clock = clock
         self._dropped: set[int] = set()
         self.name = f"dropped items of queue {storage.items.settings.name}"
 
@@ -69,7 +73,11 @@ class DroppedItems:
         try:
             # An item that was taken away with its task, by a cancel or an operator's purge, stays away.
             stored = await self._storage.records.load(claim.task_id)
-            if stored is None or stored.sequence != held.sequence or not await self._storage.items.put_back(claim):
+            if stored is None or stored.sequence != held.sequence:
+                return
+            if self._storage.waiting.schedules:
+                await self._storage.waiting.park(claim, self._clock.now_ns() + self._storage.items.ack_wait_ns)
+            elif not await self._storage.items.put_back(claim):
                 return
         except StoreError as err:
             self._dropped.add(claim.item.sequence)

@@ -284,7 +284,7 @@ class BridgeAtWork:
         self.site = site
         self.grace_s = grace_s
         self.storage = MemoryStorage(site.world, site.queue, schedules=site.schedules, link=self.link)
-        clock = Clock(now_ns=site.world.now_ns, monotonic=asyncio.get_running_loop().time)
+        self.clock = clock = Clock(now_ns=site.world.now_ns, monotonic=asyncio.get_running_loop().time)
         self.held = HeldClaims(name, self.storage.items, clock)
         self.processor = Processor(
             Parts(

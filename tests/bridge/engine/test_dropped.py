@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 
 import msgspec
+import pytest
 from tests.bridge.engine.bridges import QUEUE, REFUSED, BridgeAtWork, Site, failing, site
 from tests.virtual_time import virtual_time
 
@@ -19,11 +20,16 @@ ROUND_S = 2.1
 
 
 @contextlib.asynccontextmanager
-async def full_queue(entries: int, **settings: bool) -> AsyncIterator[tuple[Site, BridgeAtWork]]:
+async def full_queue(
+    entries: int, *, schedules: bool = True, discard_old: bool = True
+) -> AsyncIterator[tuple[Site, BridgeAtWork]]:
     """Give a bridge with as many tasks at work as its queue may hold, on duty."""
-    here = site(lease_s=LEASE_S, max_entries=entries, **{"discard_old": True, **settings})
+    here = site(lease_s=LEASE_S, schedules=schedules, max_entries=entries, discard_old=discard_old)
     here.handlers.takes("t", 100.0)
-    async with here.bridge() as bridge, on_duty([DroppedItems(bridge.storage, bridge.held, bridge.meter)]):
+    async with (
+        here.bridge() as bridge,
+        on_duty([DroppedItems(bridge.storage, bridge.held, bridge.meter, bridge.clock)]),
+    ):
         for number in range(entries):
             here.enqueue(f"t{number}")
         await here.handlers.begun(entries)
@@ -37,8 +43,9 @@ def safe(here: Site, *names: str) -> bool:
 
 
 @virtual_time
-async def test_the_item_of_a_task_at_work_is_put_back_after_a_round_and_the_task_runs_once() -> None:
-    async with full_queue(2) as (here, bridge):
+@pytest.mark.parametrize("schedules", [True, False])
+async def test_the_item_of_a_task_at_work_is_put_back_after_a_round_and_the_task_runs_once(schedules: bool) -> None:
+    async with full_queue(2, schedules=schedules) as (here, bridge):
         here.handlers.takes("other", 0.0)
         here.enqueue("new", "other")
         await here.ended("new")
@@ -80,8 +87,9 @@ async def test_a_task_that_ends_before_the_round_is_not_put_back() -> None:
 
 
 @virtual_time
-async def test_items_that_drop_each_other_go_round_no_faster_than_the_rounds() -> None:
-    async with full_queue(3) as (here, bridge):
+@pytest.mark.parametrize("schedules", [True, False])
+async def test_items_that_drop_each_other_go_round_no_faster_than_the_rounds(schedules: bool) -> None:
+    async with full_queue(3, schedules=schedules) as (here, bridge):
         for number in range(3):
             here.enqueue(f"more{number}")
         await asyncio.sleep(60.0)
@@ -105,9 +113,10 @@ async def test_an_item_that_went_with_its_task_stays_away() -> None:
 
 
 @virtual_time
-async def test_a_storage_that_fails_is_tried_again() -> None:
-    async with full_queue(2) as (here, bridge):
-        bridge.link.faults = failing("put_back", REFUSED, times=2)
+@pytest.mark.parametrize("act", ["park", "put_back"])
+async def test_a_storage_that_fails_is_tried_again(act: str) -> None:
+    async with full_queue(2, schedules=act == "park") as (here, bridge):
+        bridge.link.faults = failing(act, REFUSED, times=2)
         here.world.queue(QUEUE).clear()
         await asyncio.sleep(4 * ROUND_S)
         assert safe(here, "t0", "t1")

@@ -15,13 +15,14 @@ from aj_sdk.admin import Admin, BoundQueue
 from aj_sdk.jetstream import JetStream
 from aj_sdk.store import Store
 from aj_sdk.wire.queue import QueueSettings, ack_wait_ns
-from aj_sdk.wire.times import NS_PER_S
+from aj_sdk.wire.times import NS_PER_S, format_duration
 
 __all__ = ["JetStreamStorage", "open_storage"]
 
 _log = logging.getLogger(__name__)
 
 _BEATS_PER_LEASE: Final = 8
+_SPANS: Final = ("max_age", "max_runtime", "lease")
 
 
 class JetStreamStorage:
@@ -96,7 +97,11 @@ def _beat_every_s(ack_wait: int) -> float:
 
 def _changes(before: QueueSettings, after: QueueSettings) -> str:
     was, now = before.to_map(), after.to_map()
-    return ", ".join(f"{key} {was[key]} -> {now[key]}" for key in now if now[key] != was[key])
+
+    def shown(key: str, value: object) -> str:
+        return format_duration(value) if key in _SPANS and isinstance(value, int) else str(value)
+
+    return ", ".join(f"{key} {shown(key, was[key])} -> {shown(key, now[key])}" for key in now if now[key] != was[key])
 
 
 @asynccontextmanager
