@@ -50,7 +50,7 @@ unit: $(VENV)/.dev ## tests without a server
 server: $(VENV)/.dev ## tests against a real nats-server and real processes
 	$(BIN)/pytest -n 2 -m "(server or acceptance) and not interop and not packaging"
 
-interop: $(VENV)/.dev ## the Go project's own library, responders in Go and Node
+interop: $(VENV)/.dev ## the Go project's own library, responders in Go, Node, Rust, Java
 	$(BIN)/pytest -m interop
 
 packaging: $(VENV)/.dev ## the built wheel in clean environments
@@ -69,4 +69,4 @@ build: $(VENV)/.dev ## the wheel, in dist/
 	$(PIP) wheel --no-deps --wheel-dir dist .
 
 clean: ## remove what the targets made
-	rm -rf $(VENV) dist build .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis interop/*/bin interop/*/node_modules
+	rm -rf $(VENV) dist build .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis interop/*/bin interop/*/node_modules interop/*/target

@@ -1,71 +1,115 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"os"
 	"strconv"
 	"time"
-
-	"github.com/nats-io/nats.go"
 )
 
-// work is yours to write. Set reply.Data, or one of the failure headers; pass ctx on to whatever takes time, it ends
-// at the deadline. This one does what the payload says, so that tests can ask for each outcome:
+// work is yours to write. Return the result, or an error: Terminate, RetryAfter or any other, which is a failed try.
+// Pass ctx on to whatever takes time: it ends at the deadline, and when the bridge says that the reply will not be used.
+// This one does what the payload says, so that tests can ask for each outcome (the table is in ../README.md):
 // {"do": "fail", "error": "no such mailbox"}. A payload that gives no order it knows is a success.
-func work(ctx context.Context, task Task, asked nats.Header, reply *nats.Msg) {
+func work(ctx context.Context, call *Call) ([]byte, error) {
 	order := map[string]any{"error": "failed"}
-	if err := json.Unmarshal(task.Payload, &order); err != nil && len(task.Payload) > 0 {
-		reply.Header.Set("AJ-Terminate", "payload is not a JSON object: "+err.Error())
-		return
+	if err := json.Unmarshal(call.Payload, &order); err != nil && len(call.Payload) > 0 {
+		return nil, Terminate{"payload is not a JSON object: " + err.Error()}
 	}
-	try, err := strconv.Atoi(asked.Get("AJ-Task-Try"))
-	if err != nil {
-		try = task.Tries // a Go worker does not send that header
+	text := fmt.Sprint(order["error"])
+	number := func(name string) int {
+		value, _ := order[name].(float64)
+		return int(min(value, 1<<31-1)) // as long as a timer of any language can be
 	}
-	ms, _ := order["ms"].(float64)
-	ms = min(ms, 1<<31-1) // as long as a timer of any language can be
-	result := map[string]any{"handler": "go", "id": task.ID, "try": try}
+	pause := time.Duration(number("ms")) * time.Millisecond
 	switch do := order["do"]; {
-	case do == "fail", do == "fail_once" && try == 1, do == "retry_after" && try == 1:
-		reply.Header.Set("AJ-Error", fmt.Sprint(order["error"]))
-		if do == "retry_after" && asked.Get("AJ-Protocol") != "" { // use our additions only where they are offered
-			reply.Header.Set("AJ-Retry-After-Ms", strconv.Itoa(int(ms)))
-		}
-		return
+	case do == "fail", do == "fail_once" && call.Try == 1:
+		return nil, errors.New(text)
+	case do == "retry_after" && call.Try == 1:
+		return nil, RetryAfter{text, pause}
 	case do == "unicode_error":
-		reply.Header.Set("AJ-Error", "dépassé ☃ 😀") // header text is UTF-8
-		return
+		return nil, errors.New("dépassé ☃ 😀") // header text is UTF-8
 	case do == "terminate":
-		reply.Header.Set("AJ-Terminate", fmt.Sprint(order["error"]))
-		return
+		return nil, Terminate{text}
+	case do == "both":
+		call.Reply.Set("AJ-Error", "not this one")
+		return nil, Terminate{text}
+	case do == "case":
+		call.Reply["aj-error"] = []string{text}
+		return nil, nil
+	case do == "crash":
+		os.Exit(1)
 	case do == "echo":
-		reply.Data = task.Payload
-		return
+		return call.Payload, nil
+	case do == "empty":
+		return nil, nil
+	case do == "big":
+		return bytes.Repeat([]byte("x"), number("bytes")), nil
 	case do == "binary":
-		for b := range 256 {
-			reply.Data = append(reply.Data, byte(b))
+		data := make([]byte, 256)
+		for b := range data {
+			data[b] = byte(b)
 		}
-		return
+		return data, nil
 	case do == "sleep":
-		select {
-		case <-time.After(time.Duration(ms) * time.Millisecond):
-		case <-ctx.Done():
-			reply.Header.Set("AJ-Error", "deadline") // still heard: the bridge waits a little longer than it says
-			return
+		if err := rest(ctx, pause); err != nil {
+			return nil, err // still heard: the bridge waits a little longer than it says
 		}
+	case do == "cancel":
+		<-ctx.Done()
+		return nil, context.Cause(ctx)
+	case do == "late":
+		<-ctx.Done()
+		time.Sleep(pause)
+	case do == "heartbeat":
+		every := time.Duration(max(number("every_ms"), 1)) * time.Millisecond
+		for end := time.Now().Add(pause); time.Now().Before(end); {
+			call.Heartbeat()
+			if err := rest(ctx, every); err != nil {
+				return nil, err
+			}
+		}
+	case do == "progress":
+		steps := max(number("steps"), 1)
+		for step := range steps {
+			if err := rest(ctx, pause); err != nil {
+				return nil, err
+			}
+			call.Progress(float64(step+1)/float64(steps), fmt.Sprintf("step %d of %d", step+1, steps))
+		}
+	case do == "headers":
+		seen := map[string]string{}
+		for name := range call.Asked {
+			seen[name] = call.Asked.Get(name)
+		}
+		return json.Marshal(map[string]any{"headers": seen, "id": call.ID, "type": call.Type, "tries": call.Tries})
 	case do == "deadline":
-		result = map[string]any{"timeout_ms": nil}
-		if ms, err := strconv.Atoi(asked.Get("AJ-Handler-Timeout-Ms")); err == nil {
-			result["timeout_ms"] = ms
+		seen := map[string]any{"timeout_ms": nil}
+		if ms, err := strconv.Atoi(call.Asked.Get("AJ-Handler-Timeout-Ms")); err == nil {
+			seen["timeout_ms"] = ms
 		}
 		for key, name := range map[string]string{"deadline": "AJ-Handler-Deadline", "invocation": "AJ-Invocation",
 			"content_type": "AJ-Content-Type", "protocol": "AJ-Protocol"} {
-			result[key] = nil
-			if text := asked.Get(name); text != "" {
-				result[key] = text
+			seen[key] = nil
+			if text := call.Asked.Get(name); text != "" {
+				seen[key] = text
 			}
 		}
+		return json.Marshal(seen)
 	}
-	reply.Data, _ = json.Marshal(result)
+	return json.Marshal(map[string]any{"handler": "go", "id": call.ID, "try": call.Try})
+}
+
+// rest waits, unless the call ends first.
+func rest(ctx context.Context, pause time.Duration) error {
+	select {
+	case <-time.After(pause):
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }

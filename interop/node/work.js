@@ -1,58 +1,98 @@
 import { setTimeout as sleep } from "node:timers/promises";
-
-/** Thrown for what no further try can mend. Any other error is a failed try. */
-export class Terminate extends Error {}
+import { RetryAfter, Terminate } from "./call.js";
 
 /**
- * Yours to write. Return the result (a string or bytes) or throw; pass the signal on to whatever takes time, it is
- * raised at the deadline. This one does what the payload says, so that tests can ask for each outcome:
- * {"do": "fail", "error": "no such mailbox"}. A payload that gives no order it knows is a success.
+ * Yours to write. Return the result (a string or bytes) or throw: Terminate, RetryAfter or any other error, which is a
+ * failed try. Pass `call.signal` on to whatever takes time: it is raised at the deadline, and when the bridge says that
+ * the reply will not be used. This one does what the payload says, so that tests can ask for each outcome (the table is
+ * in ../README.md): {"do": "fail", "error": "no such mailbox"}. A payload that gives no order it knows is a success.
+ *
+ * @param {import("./call.js").Call} call
+ * @returns {Promise<string | Uint8Array>}
  */
-export async function work(task, asked, signal) {
-  const order = readOrder(task.payload);
+export async function work(call) {
+  const order = readOrder(call.payload);
   const text = String(order.error ?? "failed");
-  const ms = typeof order.ms === "number" ? Math.min(order.ms, 2 ** 31 - 1) : 0; // as long as a timer can be
-  // A Go worker does not send that header.
-  const attempt = Number(asked.get("AJ-Task-Try")) || task.tries;
+  /** @param {string} name */
+  const number = (name) => (typeof order[name] === "number" ? Math.min(order[name], 2 ** 31 - 1) : 0); // as a timer's
+  const ms = number("ms");
+  /** Waits, unless the call ends first. @param {number} ms */
+  const rest = (ms) => sleep(ms, null, { signal: call.signal }).catch(() => Promise.reject(call.signal.reason));
   switch (order.do) {
     case "fail":
       throw new Error(text);
     case "fail_once":
-      if (attempt === 1) throw new Error(text);
+      if (call.try === 1) throw new Error(text);
       break;
     case "retry_after":
-      if (attempt === 1) throw Object.assign(new Error(text), { retryAfterMs: Math.trunc(ms) });
+      if (call.try === 1) throw new RetryAfter(text, ms);
       break;
     case "unicode_error":
       throw new Error("dépassé ☃ 😀");
     case "terminate":
       throw new Terminate(text);
+    case "both":
+      call.reply.set("AJ-Error", "not this one");
+      throw new Terminate(text);
+    case "case":
+      call.reply.set("aj-error", text);
+      return "";
+    case "crash":
+      process.exit(1);
     case "echo":
-      return task.payload;
+      return call.payload;
     case "binary":
       return Uint8Array.from({ length: 256 }, (_, byte) => byte);
+    case "empty":
+      return "";
+    case "big":
+      return "x".repeat(number("bytes"));
     case "sleep":
-      // The bridge waits a little longer than it says, so this answer is still heard.
-      await sleep(ms, null, { signal }).catch(() => { throw new Error("deadline"); });
+      await rest(ms); // the bridge waits a little longer than it says, so what this throws is still heard
       break;
+    case "cancel":
+      await rest(2 ** 31 - 1);
+      break;
+    case "late":
+      await rest(2 ** 31 - 1).catch(() => sleep(ms));
+      break;
+    case "heartbeat":
+      for (const end = Date.now() + ms; Date.now() < end; ) {
+        call.heartbeat();
+        await rest(Math.max(number("every_ms"), 1));
+      }
+      break;
+    case "progress": {
+      const steps = Math.max(number("steps"), 1);
+      for (let step = 1; step <= steps; step++) {
+        await rest(ms);
+        call.progress(step / steps, `step ${step} of ${steps}`);
+      }
+      break;
+    }
+    case "headers": {
+      const seen = Object.fromEntries(call.asked.keys().map((name) => [name, call.asked.get(name)]));
+      return JSON.stringify({ headers: seen, id: call.id, type: call.type, tries: call.tries });
+    }
     case "deadline":
       return JSON.stringify({
-        deadline: asked.get("AJ-Handler-Deadline") || null,
-        timeout_ms: Number(asked.get("AJ-Handler-Timeout-Ms")) || null,
-        content_type: asked.get("AJ-Content-Type") || null,
-        protocol: asked.get("AJ-Protocol") || null,
-        invocation: asked.get("AJ-Invocation") || null,
+        deadline: call.asked.get("AJ-Handler-Deadline") || null,
+        timeout_ms: Number(call.asked.get("AJ-Handler-Timeout-Ms")) || null,
+        content_type: call.asked.get("AJ-Content-Type") || null,
+        protocol: call.asked.get("AJ-Protocol") || null,
+        invocation: call.asked.get("AJ-Invocation") || null,
       });
   }
-  return JSON.stringify({ handler: "node", id: task.id, try: attempt });
+  return JSON.stringify({ handler: "node", id: call.id, try: call.try });
 }
 
+/** @param {Buffer} payload @returns {Record<string, any>} */
 function readOrder(payload) {
   try {
     const order = JSON.parse(payload.toString() || "null") ?? {};
     if (typeof order === "object" && !Array.isArray(order)) return order;
   } catch (err) {
-    throw new Terminate(`payload is not a JSON object: ${err.message}`);
+    throw new Terminate(`payload is not a JSON object: ${/** @type {Error} */ (err).message}`);
   }
   throw new Terminate("payload is not a JSON object");
 }

@@ -9,14 +9,29 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import pytest
 
-TOOLCHAINS: Final = {"go": "go", "node": "npm"}
+TOOLCHAINS: Final = {"go": "go", "node": "npm", "rust": "cargo", "java": "mvn"}
 """Language to the program that its `build` needs."""
+
+
+class Minimal(NamedTuple):
+    """The least that a handler needs: its file, and what runs it in its folder once that is built."""
+
+    source: str
+    command: tuple[str, ...]
+
+
+MINIMAL: Final = {
+    "go": Minimal("minimal/main.go", ("bin/minimal",)),
+    "node": Minimal("minimal.js", ("node", "minimal.js")),
+    "rust": Minimal("src/minimal.rs", ("target/debug/minimal",)),
+    "java": Minimal("src/main/java/Minimal.java", ("java", "-cp", "target/classes:target/lib/*", "Minimal")),
+}
 
 INTEROP: Final = Path(__file__).parents[2] / "interop"
 BUILD_TIMEOUT: Final = 600  # seconds; a first build fetches the NATS client
@@ -45,14 +60,17 @@ class Responder:
 
     Args:
         language: a key of `TOOLCHAINS`.
+        command: what runs it, in its folder.
         url: of the server.
         settings: its other environment variables.
     """
 
-    def __init__(self, language: str, url: str, **settings: str) -> None:
+    def __init__(self, language: str, command: Sequence[str], url: str, settings: Mapping[str, str]) -> None:
         self.language = language
+        folder = build(language)
         self.process = subprocess.Popen(
-            [build(language) / "run"],
+            command,
+            cwd=folder,
             env={**os.environ, "NATS_URL": url, **settings},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -79,10 +97,15 @@ class Responder:
         return self.process.returncode, complaints
 
 
+def responder(language: str, url: str, **settings: str) -> contextlib.AbstractContextManager[Responder]:
+    """Start the responder of a language, as `running` does."""
+    return running(language, ["./run"], url, **settings)
+
+
 @contextlib.contextmanager
-def responder(language: str, url: str, **settings: str) -> Iterator[Responder]:
+def running(language: str, command: Sequence[str], url: str, **settings: str) -> Iterator[Responder]:
     """Start a responder, not waiting until it is ready; it is gone at the end, whatever the test did."""
-    started = Responder(language, url, **settings)
+    started = Responder(language, command, url, settings)
     try:
         yield started
     finally:

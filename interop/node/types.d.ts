@@ -1,0 +1,1 @@
+export interface Task { id: string; type: string; tries?: number; payload: string | null }
