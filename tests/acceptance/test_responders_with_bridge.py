@@ -1,4 +1,4 @@
-"""Handlers in other languages, without a library of ours, answer a real bridge: each outcome that a handler may give."""
+"""Handlers in other languages, without a library of ours, answer a real bridge: each outcome that one may give."""
 
 import json
 import time
