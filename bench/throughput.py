@@ -1,12 +1,20 @@
-"""Tasks per second of one bridge process, as a ratio to the plain fetch-one loop in the same run.
+"""Tasks per second of one bridge process, as ratios to other workers in the same run.
 
-    python bench/throughput.py                     # a table
-    python bench/throughput.py --json              # one JSON object
-    python bench/throughput.py --tasks 20000 --rounds 5 --concurrency 100
+    python bench/throughput.py                                  # beside the plain loop and the floor
+    python bench/throughput.py --against plain,floor,go,go-local,asynq --tasks 20000 --rounds 5
+    python bench/throughput.py --payload 10000 --concurrency 500 --json
 
-Both workers take the same number of stored tasks to the same handler process, in alternating rounds on one embedded
-nats-server (file storage); the figures are medians, and the ratio is that of the medians. The bridge does all of its
-bookkeeping: leases, compare-and-set, events, metrics, headers of protocol 1.1. The plain loop does none of it.
+All workers take the same number of stored tasks, in alternating rounds, on one machine with file storage; the figures
+are medians, and a ratio is that of the medians. The bridge does all of its bookkeeping: leases, compare-and-set,
+events, metrics, headers of protocol 1.1.
+
+plain     the loop that one writes first on nats-py: each of the concurrent workers fetches one item
+floor     the messages of the bridge, sent by a client with no logic
+go        the Go project's worker v0.3.0 by its library, asking the same remote handler (needs Go)
+go-local  the same with a handler in its own process
+asynq     hibiken/asynq with a handler in its own process, on redis-server with its append-only file (needs Go, Redis)
+
+A peer that is not installed is left out by name.
 """
 
 import argparse
@@ -15,13 +23,19 @@ import contextlib
 import json
 import os
 import platform
+import shutil
+import socket
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -29,72 +43,193 @@ from rich.table import Table
 from aj_bridge.faces.embedded import EmbeddedServer
 from aj_sdk.client import Client
 from aj_sdk.wire.queue import QueueSettings
+from aj_sdk.wire.times import NS_PER_S
 
 HERE = Path(__file__).parent
+UPSTREAM = HERE.parent / "interop" / "upstream"
 TYPE = "bench:echo"
-WORKERS = ("plain", "bridge")
+PEERS = ("plain", "floor", "go", "go-local", "asynq")
+USUAL = ("plain", "floor")
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PATIENCE_S = 600.0
 
 
-async def fill(server: str, queue: str, count: int) -> None:
+@dataclass(frozen=True)
+class Round:
+    """One worker over one full queue."""
+
+    server: str
+    queue: str
+    count: int
+    concurrency: int
+    payload: int
+
+
+async def fill(job: Round, *, for_go: bool = False) -> None:
     """Make a queue with tasks."""
-    async with Client.connect(server) as client:
-        await client.admin.create_queue(QueueSettings(name=queue, max_concurrent=1000))
-        payload = {"to": "a@example.net", "subject": "hello", "body": "x" * 60}
-        await client.enqueue_many([(TYPE, payload)] * count, queue=queue)
+    settings = QueueSettings(name=job.queue, max_concurrent=10_000, max_run_time_ns=60 * NS_PER_S)
+    if for_go:
+        settings = msgspec.structs.replace(settings, lease_ns=0)
+    async with Client.connect(job.server) as client:
+        await client.admin.create_queue(settings)
+        payload = {"to": "a@example.net", "subject": "hello", "body": "x" * max(0, job.payload - 50)}
+        await client.enqueue_many([(TYPE, payload)] * job.count, queue=job.queue)
 
 
 @contextlib.contextmanager
-def handler(server: str) -> Iterator[None]:
-    """Run the handler process."""
+def handler(server: str) -> Iterator[int]:
+    """Run the handler process; gives its pid."""
     command = [sys.executable, str(HERE / "handler.py"), "--server", server, "--type", TYPE]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         if process.stdout.readline().strip() != "ready":
             raise SystemExit("the handler process did not start")
         try:
-            yield
+            yield process.pid
         finally:
             process.terminate()
 
 
-def measure(worker: str, server: str, queue: str, count: int, concurrency: int) -> dict[str, float]:
-    """Run one worker process over a full queue."""
-    asyncio.run(fill(server, queue, count))
-    command = [sys.executable, str(HERE / "worker.py"), worker, "--server", server, "--queue", queue]
-    command += ["--count", str(count), "--concurrency", str(concurrency)]
-    run = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True, timeout=600)
+def ours(worker: str, job: Round) -> dict[str, float]:
+    """Run a worker of `worker.py`, which says what it took."""
+    asyncio.run(fill(job))
+    command = [sys.executable, str(HERE / "worker.py"), worker, "--server", job.server, "--queue", job.queue]
+    command += ["--count", str(job.count), "--concurrency", str(job.concurrency)]
+    run = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True, timeout=_PATIENCE_S)
     figures: dict[str, float] = json.loads(run.stdout)
-    return {
-        "tasks_per_s": count / figures["seconds"],
-        "cpu_us_per_task": figures["cpu_seconds"] * 1e6 / count,
-    }
+    return figures
 
 
-def bench(count: int, rounds: int, concurrency: int, progress: Progress) -> dict[str, Any]:
+def go(mode: str, job: Round) -> dict[str, float]:
+    """Run the Go project's worker: from its first request for work to its last outcome."""
+    asyncio.run(fill(job, for_go=True))
+    command = [str(UPSTREAM / "bin" / "peer"), "work", "--server", job.server, "--queue", job.queue, "--quiet"]
+    command += ["--concurrency", str(job.concurrency), "--until", str(job.count), "--mode", mode]
+    command += ["--type", TYPE] if mode == "remote" else []
+    with (
+        tempfile.TemporaryFile("w+") as complaints,  # it complains of the poll that its end interrupts
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints, text=True) as process,
+    ):
+        assert process.stdout is not None
+        assert "ready" in process.stdout.readline()
+        began, before = time.perf_counter(), cpu(process.pid)
+        last = {"seconds": 0.0, "cpu_seconds": 0.0}
+        for _ in process.stdout:  # it prints when all is settled, and ends
+            last["seconds"] = time.perf_counter() - began
+            last["cpu_seconds"] = cpu(process.pid) - before
+        if process.wait():
+            complaints.seek(0)
+            raise SystemExit(f"the Go project's worker failed with {process.returncode}:\n{complaints.read()}")
+    return last
+
+
+def asynq(job: Round) -> dict[str, float]:
+    """Run asynq's worker on a Redis of its own."""
+    with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+        probe.close()
+        command = ["redis-server", "--bind", "127.0.0.1", "--port", str(port), "--dir", folder, "--save", ""]
+        command += ["--appendonly", "yes", "--loglevel", "warning"]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as redis:
+            try:
+                _await_port(port)
+                peer = [str(HERE / "asynq" / "bin" / "asynq"), "--redis", f"127.0.0.1:{port}"]
+                peer += ["--count", str(job.count), "--concurrency", str(job.concurrency)]
+                run = subprocess.run(peer, stdout=subprocess.PIPE, check=True, text=True, timeout=_PATIENCE_S)
+            finally:
+                redis.terminate()
+    figures: dict[str, float] = json.loads(run.stdout)
+    return figures
+
+
+def _await_port(port: int) -> None:
+    ends = time.monotonic() + 10
+    while True:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        if time.monotonic() > ends:
+            raise SystemExit("redis-server did not start")
+        time.sleep(0.05)
+
+
+WORKERS: dict[str, Callable[[Round], dict[str, float]]] = {
+    "bridge": lambda job: ours("bridge", job),
+    "plain": lambda job: ours("plain", job),
+    "floor": lambda job: ours("floor", job),
+    "go": lambda job: go("remote", job),
+    "go-local": lambda job: go("ok", job),
+    "asynq": asynq,
+}
+
+
+def cpu(pid: int) -> float:
+    """Return the seconds of CPU that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def missing(peers: Sequence[str]) -> dict[str, str]:
+    """Build what peers need, and say which can't run here, and why."""
+    absent: dict[str, str] = {}
+    for peer in peers:
+        needs = ["go"] if peer in ("go", "go-local", "asynq") else []
+        needs += ["redis-server"] if peer == "asynq" else []
+        gone = [program for program in needs if shutil.which(program) is None]
+        if gone:
+            absent[peer] = f"{' and '.join(gone)} not installed"
+    if {"go", "go-local"} & set(peers) - absent.keys():
+        subprocess.run([str(UPSTREAM / "build")], check=True, stdout=sys.stderr)
+    if "asynq" in set(peers) - absent.keys():
+        build = ["go", "build", "-mod=readonly", "-trimpath", "-buildvcs=false", "-o", "bin/asynq", "."]
+        subprocess.run(build, check=True, cwd=HERE / "asynq", stdout=sys.stderr)
+    return absent
+
+
+def bench(peers: Sequence[str], job: Round, rounds: int, progress: Progress) -> dict[str, Any]:
     """Run all rounds."""
-    rows: dict[str, list[dict[str, float]]] = {worker: [] for worker in WORKERS}
-    bar = progress.add_task("rounds", total=rounds * len(WORKERS))
-    with EmbeddedServer() as server, handler(server.url):
+    absent = missing(peers)
+    workers = ["bridge", *(peer for peer in peers if peer not in absent)]
+    rows: dict[str, list[dict[str, float]]] = {worker: [] for worker in workers}
+    bar = progress.add_task("rounds", total=rounds * len(workers))
+    with EmbeddedServer() as server, handler(server.url) as handler_pid:
         for number in range(rounds):
-            for worker in WORKERS if number % 2 == 0 else reversed(WORKERS):
+            for worker in workers if number % 2 == 0 else reversed(workers):
                 progress.update(bar, description=f"round {number + 1}: {worker}")
-                rows[worker].append(measure(worker, server.url, f"B{number}-{worker}", count, concurrency))
+                this = Round(server.url, f"B{number}-{worker}", job.count, job.concurrency, job.payload)
+                beside = cpu(handler_pid)
+                figures = WORKERS[worker](this)
+                rows[worker].append(
+                    {
+                        "tasks_per_s": job.count / figures["seconds"],
+                        "cpu_us_per_task": figures["cpu_seconds"] * 1e6 / job.count,
+                        "handler_cpu_us_per_task": (cpu(handler_pid) - beside) * 1e6 / job.count,
+                    }
+                )
                 progress.advance(bar)
         version = server.version
     medians = {
         worker: {name: round(statistics.median(row[name] for row in found), 1) for name in found[0]}
         for worker, found in rows.items()
     }
-    ratios = [
-        ours["tasks_per_s"] / plain["tasks_per_s"] for ours, plain in zip(rows["bridge"], rows["plain"], strict=True)
-    ]
+    us = medians["bridge"]
     return {
-        "ratio": round(medians["bridge"]["tasks_per_s"] / medians["plain"]["tasks_per_s"], 2),
-        "ratios": [round(ratio, 2) for ratio in ratios],
+        "ratios": {peer: round(us["tasks_per_s"] / medians[peer]["tasks_per_s"], 2) for peer in workers[1:]},
+        "cpu_ratios": {
+            peer: round(us["cpu_us_per_task"] / medians[peer]["cpu_us_per_task"], 2) for peer in workers[1:]
+        },
+        "rounds_of_ratios": {
+            peer: [
+                round(mine["tasks_per_s"] / theirs["tasks_per_s"], 2)
+                for mine, theirs in zip(rows["bridge"], rows[peer], strict=True)
+            ]
+            for peer in workers[1:]
+        },
         "workers": medians,
-        "tasks": count,
+        "left_out": absent,
+        "tasks": job.count,
         "rounds": rounds,
-        "concurrency": concurrency,
+        "concurrency": job.concurrency,
+        "payload": job.payload,
         "machine": {
             "cpus": os.cpu_count(),
             "processor": platform.processor() or platform.machine(),
@@ -104,27 +239,50 @@ def bench(count: int, rounds: int, concurrency: int, progress: Progress) -> dict
     }
 
 
+def show(found: dict[str, Any]) -> None:
+    """Print a table."""
+    table = Table(title="bridge / peer, in tasks a second")
+    for heading in ("worker", "bridge / it", "tasks/s", "its CPU us a task", "bridge's CPU / its"):
+        table.add_column(heading, justify="left" if heading == "worker" else "right")
+    for worker, figures in found["workers"].items():
+        ratio = found["ratios"].get(worker)
+        table.add_row(
+            worker,
+            "" if ratio is None else f"{ratio}",
+            f"{figures['tasks_per_s']:.0f}",
+            f"{figures['cpu_us_per_task']:.0f}",
+            "" if ratio is None else f"{found['cpu_ratios'][worker]}",
+        )
+    Console().print(table)
+    for peer, why in found["left_out"].items():
+        print(f"left out: {peer} ({why})")
+    print(
+        f"{found['tasks']} tasks of {found['payload']} bytes x {found['rounds']} rounds, {found['concurrency']} in "
+        f"flight; {found['machine']}"
+    )
+
+
 def main() -> None:
     """Run the bench."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--against", default=",".join(USUAL), help=f"peers, of {', '.join(PEERS)}")
     parser.add_argument("--tasks", type=int, default=5000, help="tasks a round (default 5000)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each worker (default 3)")
     parser.add_argument("--concurrency", type=int, default=100, help="tasks in flight (default 100)")
+    parser.add_argument("--payload", type=int, default=110, help="bytes of a payload (default 110)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
+    peers = [peer for peer in options.against.split(",") if peer]
+    unknown = [peer for peer in peers if peer not in PEERS]
+    if unknown:
+        parser.error(f"no such peer: {', '.join(unknown)}; there are {', '.join(PEERS)}")
+    job = Round("", "", options.tasks, options.concurrency, options.payload)
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        found = bench(options.tasks, options.rounds, options.concurrency, progress)
+        found = bench(peers, job, options.rounds, progress)
     if options.json:
         print(json.dumps(found))
-        return
-    table = Table(title=f"bridge / plain fetch-one loop = {found['ratio']} (rounds: {found['ratios']})")
-    for heading in ("worker", "tasks/s", "worker CPU us a task"):
-        table.add_column(heading, justify="left" if heading == "worker" else "right")
-    for worker, figures in found["workers"].items():
-        table.add_row(worker, f"{figures['tasks_per_s']:.0f}", f"{figures['cpu_us_per_task']:.0f}")
-    Console().print(table)
-    machine = found["machine"]
-    print(f"{options.tasks} tasks x {options.rounds} rounds, {options.concurrency} in flight; {machine}")
+    else:
+        show(found)
 
 
 if __name__ == "__main__":

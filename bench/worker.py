@@ -1,7 +1,11 @@
 """One worker process of the throughput bench: takes N tasks to a remote handler, then prints what it cost.
 
 `bridge` is ours, with all its bookkeeping; `plain` is the loop that one writes first on nats-py: each of the
-concurrent workers fetches one item, loads its task, saves it active, asks the handler, saves the result and acks.
+concurrent workers fetches one item, loads its task, saves it active, asks the handler, saves the result and acks;
+`floor` sends the
+messages of a bridge with no logic: a pull as large as the free slots, one batched read a burst, the save before the
+call, the call, the save after it, two events, the acknowledgement. No lease, no decision, no metric, no record is read:
+it says what the server, the handler and the two cores leave room for.
 """
 
 import argparse
@@ -21,6 +25,11 @@ from aj_bridge.engine.bridge import Bridge, BridgeOptions, ServedQueue
 from aj_bridge.engine.meter import UPDATES
 from aj_sdk.fast import open_transport
 from aj_sdk.jetstream import JetStream
+from aj_sdk.transport import Message
+from aj_sdk.wire.codec import encode_json
+from aj_sdk.wire.names import TASKS_STREAM, handler_subject, queue_stream, task_event_subject, task_subject
+
+TYPE = "bench:echo"
 
 
 class CountingMeter:
@@ -110,7 +119,84 @@ def _now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
-WORKERS = {"bridge": bridge, "plain": plain}
+_PADDING = b" " * 150
+"""What a record grows by on its way: state, tries, times and result."""
+
+
+async def floor(server: str, queue: str, count: int, concurrency: int) -> float:
+    """Send the messages of so many tasks; returns the seconds that took."""
+    connection = await nats.connect(server, pending_size=8 << 20, skip_subject_validation=True)
+    async with open_transport(connection) as transport:
+        jetstream = JetStream(transport)
+        done = asyncio.Event()
+        free, left, ended = concurrency, count, 0
+        event = b'{"event_id":"","type":"io.choria.asyncjobs.v1.task_state"}' + _PADDING
+        burst: list[Message] = []
+        tasks: set[asyncio.Task[None]] = set()
+        inbox = transport.new_subject()
+        pull_subject = f"{jetstream.prefix}.CONSUMER.MSG.NEXT.{queue_stream(queue)}.WORKERS"
+
+        def spawn(work: Any) -> None:
+            task = asyncio.create_task(work)
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+
+        def on_item(message: Message) -> None:
+            if message.subject.startswith(inbox):
+                return
+            if not burst:
+                asyncio.get_running_loop().call_soon(lambda: spawn(load()))
+            burst.append(message)
+
+        async def load() -> None:
+            items = burst.copy()
+            burst.clear()
+            by_subject = {task_subject(item.subject.rpartition(".")[2]): item for item in items}
+            found = await jetstream.last_many(TASKS_STREAM, list(by_subject))
+            for subject, item in by_subject.items():
+                spawn(work(subject, item, found[subject].data, found[subject].sequence))
+
+        async def work(subject: str, item: Message, body: bytes, sequence: int) -> None:
+            nonlocal free, ended
+            task_id = subject.rpartition(".")[2]
+            told = task_event_subject(task_id)
+            headers = {"Nats-Expected-Last-Subject-Sequence": str(sequence), "AJ-Owner": "x" * 27, "AJ-Item": "1.1"}
+            sequence = await jetstream.publish(subject, body + _PADDING, headers)
+            await transport.publish(told, event)
+            asked = {"AJ-Content-Type": "application/x-asyncjobs-task+json", "AJ-Handler-Deadline": "x" * 20}
+            await transport.request(handler_subject(TYPE), body + _PADDING, headers=asked, timeout=30)
+            headers["Nats-Expected-Last-Subject-Sequence"] = str(sequence)
+            await jetstream.publish(subject, body + _PADDING, headers)
+            await transport.publish(told, event)
+            await transport.publish(item.reply, b"+ACK")
+            free += 1
+            ended += 1
+            if ended == count:
+                done.set()
+            elif free >= concurrency // 8:
+                await pull()
+
+        async def pull() -> None:
+            nonlocal free, left
+            batch = min(free, left)
+            if batch <= 0:
+                return
+            free -= batch
+            left -= batch
+            request = encode_json({"batch": batch, "expires": 30_000_000_000})
+            await transport.publish(pull_subject, request, reply=f"{inbox}.{left}")
+
+        subscription = await transport.subscribe(inbox + ".*", on_item)
+        began = time.perf_counter()
+        await pull()
+        await done.wait()
+        seconds = time.perf_counter() - began
+        await subscription.close()
+    await connection.close()
+    return seconds
+
+
+WORKERS = {"bridge": bridge, "plain": plain, "floor": floor}
 
 
 def main() -> None:
@@ -124,11 +210,11 @@ def main() -> None:
     options = parser.parse_args()
     before = resource.getrusage(resource.RUSAGE_SELF)
     work = WORKERS[options.worker](options.server, options.queue, options.count, options.concurrency)
-    if options.worker == "bridge":
+    if options.worker != "plain":
         # As `aj-bridge run` does.
         gc.freeze()
         gc.set_threshold(50_000, 50, 100)
-    seconds = uvloop.run(work) if options.worker == "bridge" else asyncio.run(work)
+    seconds = uvloop.run(work) if options.worker != "plain" else asyncio.run(work)
     after = resource.getrusage(resource.RUSAGE_SELF)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     print(json.dumps({"seconds": seconds, "cpu_seconds": cpu}), flush=True)

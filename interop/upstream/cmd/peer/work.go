@@ -37,6 +37,7 @@ func work(ctx context.Context, args []string) error {
 	verify := a.String("verify", "", "handle only tasks signed for this public `key`, in hex")
 	backoff := a.String("backoff", "default", "the library's retry `policy`, or fast (50 to 100 ms)")
 	until := a.Int("until", 0, "exit after this many handler calls; 0: at SIGTERM")
+	quiet := a.Bool("quiet", false, "do not print how each call ended")
 	debug := a.Bool("debug", false, "print all that the library logs")
 	if err := a.read(args, "queue"); err != nil {
 		return err
@@ -66,6 +67,7 @@ func work(ctx context.Context, args []string) error {
 	}
 
 	gate := newGate(*until)
+	gate.quiet = *quiet
 	router, err := route(client, *taskType, *mode, gate)
 	if err != nil {
 		return err
@@ -150,6 +152,7 @@ type gate struct {
 	started  int
 	finished int
 	closed   bool
+	quiet    bool
 	done     chan struct{} // closed when the limit is reached
 }
 
@@ -195,6 +198,9 @@ func (g *gate) report(next asyncjobs.HandlerFunc) asyncjobs.HandlerFunc {
 		}
 		defer g.leave()
 		result, err := next(ctx, log, t)
+		if g.quiet {
+			return result, err
+		}
 		line := handled{ID: t.ID, Type: t.Type, Queue: t.Queue, Tries: t.Tries, Outcome: "ok", Result: result}
 		if err != nil {
 			line.Outcome, line.Error = "error", err.Error()
