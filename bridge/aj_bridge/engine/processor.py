@@ -103,6 +103,7 @@ class Processor:
                     if self._held.valid(held):
                         await quietly(self._storage.items.give_back(claim))
                     self._held.drop(held)
+                self._seat.dismiss()  # only now, or we would be handed again what is given back
                 left = await self._finish_in_hand(grace_s, hurry or asyncio.Event())
                 steadying.cancel()
                 keeping.cancel()
@@ -165,13 +166,14 @@ class Processor:
 
     async def _claim(self, held: Held, stored: Stored | None) -> None:
         try:
-            await self._seat.enter()
+            entered = await self._seat.enter()
             try:
                 await self._work_on(held, stored)
             except Lost as lost:
                 await self._after_refusal(held, lost)
             finally:
-                self._seat.leave()
+                if entered:
+                    self._seat.leave()
         except LeaseOver:
             self._dropped("lease", held, "the lease may have passed")
         except StoreError as err:

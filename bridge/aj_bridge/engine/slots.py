@@ -134,14 +134,15 @@ class Seat:
         line: those that wait for one.
     """
 
-    __slots__ = ("_since", "_slots", "_weight", "in_hand", "items", "line", "running", "used")
+    __slots__ = ("_dismissed", "_since", "_slots", "_weight", "in_hand", "items", "line", "running", "used")
 
     def __init__(self, slots: Slots, items: Items, in_hand: Callable[[], int], weight: int | None) -> None:
         self.items = items
         self.in_hand = in_hand
         self.running = 0
         self.used = 0.0
-        self.line: deque[asyncio.Future[None]] = deque()
+        self.line: deque[asyncio.Future[bool]] = deque()
+        self._dismissed = False
         self._slots = slots
         self._weight = weight
         self._since = slots.monotonic()
@@ -155,21 +156,23 @@ class Seat:
         """Ask for as much work as there is room for; to be called when there may be more room than before."""
         self._slots._ask(self)  # noqa: SLF001 - the two halves of one thing
 
-    async def enter(self) -> None:
-        """Wait for a slot."""
+    async def enter(self) -> bool:
+        """Wait for a slot; False where there is none to wait for any more (`dismiss`)."""
         slots = self._slots
         if slots.running < slots.number:
             # Whoever waits got what was free, so nobody is overtaken.
             self._take()
-            return
-        waiter = asyncio.get_running_loop().create_future()
+            return True
+        if self._dismissed:
+            return False
+        waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self.line.append(waiter)
         try:
-            await waiter
+            return await waiter
         except asyncio.CancelledError:
             if waiter in self.line:
                 self.line.remove(waiter)
-            elif not waiter.cancelled():
+            elif not waiter.cancelled() and waiter.result():
                 self.leave()  # its turn came at the same time
             raise
 
@@ -180,12 +183,20 @@ class Seat:
         self._slots.running -= 1
         self._slots._hand_on()  # noqa: SLF001 - as above
 
+    def dismiss(self) -> None:
+        """Let nobody wait any more, for a queue that stops: what waits in hand is for others to take."""
+        self._dismissed = True
+        while self.line:
+            waiter = self.line.popleft()
+            if not waiter.done():
+                waiter.set_result(False)
+
     def call_next(self) -> None:
         """Give a slot to whoever waits first."""
         waiter = self.line.popleft()
         if not waiter.done():
             self._take()
-            waiter.set_result(None)
+            waiter.set_result(True)
 
     def part(self, waiting: int) -> Part:
         """Say how the queue stands."""

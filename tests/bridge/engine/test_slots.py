@@ -92,6 +92,9 @@ class Shared:
         self._allowed = max(self._allowed, slots)
         self.slots.resize(slots)
 
+    def stop(self) -> None:
+        self._stop.set()
+
     def forget(self) -> None:
         """Count from here."""
         self.slot_s.clear()
@@ -228,6 +231,23 @@ async def test_a_bridge_that_pauses_takes_nothing_until_it_goes_on(weights: dict
         await asyncio.sleep(1.5)
         assert shared.ended["A"] > ended
         shared.here.world.queue("A").clear()
+
+
+@virtual_time
+async def test_what_waits_in_hand_for_a_slot_is_given_back_at_once_when_the_bridge_stops() -> None:
+    shared = Shared(2, {"A": 1, "B": 1}, A=50.0, B=50.0)
+    shared.enqueue("A", 10)
+    async with shared.working():
+        await asyncio.sleep(0.5)
+        shared.enqueue("B", 10)
+        await asyncio.sleep(0.5)
+        assert (len(shared.held["B"]), shared.busy["B"]) == (1, 0)
+        shared.stop()
+        await asyncio.sleep(0.1)
+        assert (len(shared.held["B"]), shared.busy["A"]) == (0, 2)
+        other = MemoryStorage(shared.here.world, "B").items
+        other.want(10)
+        assert len(await other.next()) == 10
 
 
 @virtual_time

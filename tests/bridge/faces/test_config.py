@@ -168,6 +168,15 @@ def test_settings_without_effect_are_faults() -> None:
         "AJ_LEASE: is for a new queue; add --create",
     )
     assert _build(max_tries="3").max_tries == 3
+    assert _faults(queue=("A=2", "B", "A")) == ("--queue: queue A is named twice",)
+
+
+@pytest.mark.parametrize("shown", ['queue = "A=2,B"', 'queue = ["A=2", "B"]'])
+def test_queues_stand_in_a_file_as_a_text_or_a_list(tmp_path: Path, shown: str) -> None:
+    file = tmp_path / "bridge.toml"
+    file.write_text(shown)
+    assert load_config({}, {"AJ_CONFIG": str(file)}).queue == (("A", 2), ("B", None))
+    assert _build({"AJ_QUEUE": "A=2,B"}).queue == (("A", 2), ("B", None))
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from aj_bridge.faces.kinds import (
     number,
     path,
     text,
+    weighted,
 )
 from aj_sdk.errors import AsyncJobsError
 
@@ -33,6 +34,7 @@ KINDS = {
     "truth": TRUTH,
     "address": HOST_PORT,
     "servers": SERVERS,
+    "weighted": weighted("queue name"),
 }
 
 
@@ -54,6 +56,8 @@ KINDS = {
         ("address", "0.0.0.0:0", Address("0.0.0.0", 0)),
         ("address", "[::1]:9090", Address("::1", 9090)),
         ("servers", "nats://u:p@a,b", "nats://u:p@a,b"),
+        ("weighted", "EMAIL", ("EMAIL", None)),
+        ("weighted", "EMAIL=1000", ("EMAIL", 1000)),
     ],
 )
 def test_a_value_is_read(kind: str, given_text: str, value: object) -> None:
@@ -65,6 +69,12 @@ def test_a_value_is_read(kind: str, given_text: str, value: object) -> None:
     [
         ("name", "a.b", "queue name 'a.b' is invalid"),
         ("name", "", "is invalid"),
+        ("weighted", "a.b=3", "queue name 'a.b' is invalid"),
+        ("weighted", "=3", "is invalid"),
+        ("weighted", "EMAIL=", "must be a whole number from 1 to 1000"),
+        ("weighted", "EMAIL=0", "from 1 to 1000, not 0"),
+        ("weighted", "EMAIL=1001", "from 1 to 1000, not 1001"),
+        ("weighted", "EMAIL=1=2", "must be a whole number"),
         ("name", "a\n", "is invalid"),
         ("choice", "c", "'c' is not one of a, b"),
         ("number", "0", "from 1 to 100, not 0"),

@@ -67,17 +67,7 @@ async def _ps(client: Client, /, *, timeout: timedelta, as_json: bool) -> None: 
 @click.argument("number", metavar="[N]", type=click.IntRange(1, MAX_CONCURRENCY), required=False)
 @_TIMEOUT
 @_JSON
-@with_client
-async def _ctl(
-    client: Client,
-    /,
-    *,
-    bridge: str,
-    act: str,
-    number: int | None,
-    timeout: timedelta,  # noqa: ASYNC109 - of the answer
-    as_json: bool,
-) -> None:
+def _ctl(*, bridge: str, act: str, number: int | None, timeout: timedelta, as_json: bool) -> None:
     r"""Tell a running bridge what to do, and show how it stands then.
 
     ID may be the beginning of an id that no other bridge has; `aj-bridge ps` lists them.
@@ -93,6 +83,20 @@ async def _ctl(
         raise click.UsageError(
             "concurrency needs a number: how many tasks at once" if number is None else f"{act} takes no number"
         )
+    _tell(bridge=bridge, act=act, number=number, timeout=timeout, as_json=as_json)
+
+
+@with_client
+async def _tell(
+    client: Client,
+    /,
+    *,
+    bridge: str,
+    act: str,
+    number: int | None,
+    timeout: timedelta,  # noqa: ASYNC109 - of the answer
+    as_json: bool,
+) -> None:
     bridges = client.admin.bridges.within(timeout)
     match act:
         case "drain":
