@@ -1,5 +1,6 @@
 """The breakers of all task types, and what this bridge parked while nobody answered."""
 
+import logging
 from collections import deque
 from collections.abc import Callable
 from typing import Final
@@ -8,6 +9,8 @@ from aj_bridge.core.breaker import CLOSED, Breaker
 from aj_bridge.storage.protocols import Parked
 
 __all__ = ["Breakers"]
+
+_log = logging.getLogger(__name__)
 
 _MAX_TYPES: Final = 10_000
 _MAX_PARKED: Final = 10_000
@@ -46,6 +49,8 @@ class Breakers:
             forgotten = next(iter(self._open))
             del self._open[forgotten]
             self._parked.pop(forgotten, None)
+        if task_type not in self._open:
+            _log.warning("nobody handles tasks of type %s: they wait, and cost no try", task_type)
         now = self._monotonic()
         breaker = self._open[task_type] = self._open.get(task_type, CLOSED).missed(now)
         return breaker.probe_ns(now)

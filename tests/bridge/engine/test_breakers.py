@@ -1,5 +1,7 @@
 """The breakers of all types, and what was parked while nobody answered."""
 
+import pytest
+
 from aj_bridge.engine import breakers as module
 from aj_bridge.engine.breakers import Breakers
 from aj_bridge.storage.protocols import Parked
@@ -86,3 +88,13 @@ def test_types_are_remembered_up_to_a_limit() -> None:
     assert not breakers.admit("t1")
     breakers.missed("t1")
     assert not breakers.admit(f"t{module._MAX_TYPES}")
+
+
+def test_that_nobody_handles_a_type_is_logged_once_until_somebody_does(caplog: pytest.LogCaptureFixture) -> None:
+    breakers = Breakers(lambda: 0.0, lambda: 0.0)
+    for _ in range(3):
+        breakers.missed("t")
+    breakers.missed("other")
+    breakers.answered("t")
+    breakers.missed("t")
+    assert [record.args for record in caplog.records] == [("t",), ("other",), ("t",)]
