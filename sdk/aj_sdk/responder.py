@@ -73,7 +73,9 @@ def open_call(
 
 
 def succeeded(value: Any) -> Reply:
-    """Say what a handler's return value means."""
+    """Say what a handler's return value means; a reply stands for itself (a command's exit code makes one)."""
+    if isinstance(value, Completed | Failed | Terminated):
+        return value
     if inspect.iscoroutine(value):
         value.close()
         return Terminated("the handler returned a coroutine: it must be declared with async def")

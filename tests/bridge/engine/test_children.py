@@ -3,13 +3,13 @@
 import asyncio
 import contextlib
 import os
-import select
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import uvloop
+from tests.pids import gone
 
 from aj_bridge.engine.children import ChildEnded, ChildLimits, run_child
 
@@ -63,18 +63,6 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
         yield world
 
 
-def gone(pid: str) -> bool:
-    """Wait until a process has ended, for a while; one that nobody has waited for yet has ended, too."""
-    try:
-        descriptor = os.pidfd_open(int(pid))
-    except ProcessLookupError:
-        return True
-    try:
-        return bool(select.select([descriptor], [], [], 30)[0])
-    finally:
-        os.close(descriptor)
-
-
 def open_descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
@@ -123,12 +111,12 @@ def test_cancelled_it_is_told_and_may_clean_up(world: World) -> None:
 
 def test_cancelled_it_is_killed_with_its_children_when_it_does_not_care(world: World) -> None:
     world.cancelled("trap '' TERM; sleep 1000 & echo $! >&2; while :; do wait; done", kill_after=0.1)
-    assert gone(world.errors[0])
+    assert gone(int(world.errors[0]))
 
 
 def test_what_it_left_in_the_background_is_ended(world: World) -> None:
     assert world.run("sleep 1000 & echo $! >&2; echo done").output == b"done\n"
-    assert gone(world.errors[0])
+    assert gone(int(world.errors[0]))
 
 
 def test_no_descriptor_is_left_open(world: World) -> None:

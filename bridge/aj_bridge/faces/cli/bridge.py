@@ -1,9 +1,6 @@
 """`aj-bridge`: what an operator runs: `run`, `ps`, `ctl`, `demo`, `respond`, `completion`."""
 
 import asyncio
-import logging
-import os
-import sys
 
 import click
 import msgspec
@@ -11,65 +8,19 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from aj_bridge.faces.cli import bridges, output, run
-from aj_bridge.faces.cli.frame import Group, completion_command, connection_options, leaf
+from aj_bridge.faces.cli import bridges, output, respond, run
+from aj_bridge.faces.cli.frame import Group, completion_command, leaf
 from aj_bridge.faces.demo import DemoResult, Stage, run_demo
-from aj_bridge.faces.logs import set_up_logging
-from aj_sdk.runner import DEFAULT_CONCURRENCY, DEFAULT_GRACE_S, Runner, loop_factory
-from aj_sdk.services import load_services
+from aj_sdk.runner import loop_factory
 
 __all__ = ["register"]
 
 
 def register(group: Group) -> None:
     """Add the commands."""
-    for command in (run.command, _respond, _demo, completion_command("aj-bridge")):
+    for command in (run.command, respond.command, _demo, completion_command("aj-bridge")):
         group.add_command(command)
     bridges.register(group)
-
-
-@leaf(
-    "respond",
-    "aj-bridge respond --app handlers:services",
-    "aj-bridge respond --app myproject.jobs --concurrency 20 --server nats://127.0.0.1:4222",
-)
-@click.option(
-    "--app",
-    required=True,
-    metavar="MODULE[:NAME]",
-    help="Where the handlers are: a module, found from this folder too, and the name of its Services.",
-)
-@click.option(
-    "--concurrency",
-    type=click.IntRange(min=1),
-    default=DEFAULT_CONCURRENCY,
-    show_default=True,
-    help="Requests handled at a time, over all handlers.",
-)
-@click.option(
-    "--grace",
-    type=click.FloatRange(min=0),
-    default=DEFAULT_GRACE_S,
-    show_default=True,
-    help="Seconds that requests in hand have after SIGTERM.",
-)
-@click.pass_context
-def _respond(ctx: click.Context, /, *, app: str, concurrency: int, grace: float) -> None:
-    """Answer the calls of a bridge with the handlers of a Python module, until SIGTERM."""
-    root = logging.getLogger()
-    root.handlers.clear()  # ours would keep the application from setting up its own
-    services = load_services(app)
-    set_up_logging(stream=sys.stderr, environ=os.environ, replace=False)
-    options = connection_options(ctx)
-
-    async def respond() -> None:
-        def ready() -> None:
-            click.echo(f"ready: {', '.join(service.shown for service in services)}")
-
-        await Runner(options, services, concurrency=concurrency, grace=grace, on_ready=ready).run()
-
-    with asyncio.Runner(loop_factory=loop_factory()) as loop:
-        loop.run(respond())
 
 
 @leaf(

@@ -1,0 +1,114 @@
+"""Handlers that are programs of any kind: the task on standard input, the result on standard output.
+
+Makes `Services` of a command, which the SDK's runner then runs like any other; knows no connection.
+"""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from aj_bridge.core.exits import reply_of_exit
+from aj_bridge.engine.children import ChildLimits, run_child
+from aj_sdk.errors import UsageError
+from aj_sdk.handling import Task
+from aj_sdk.services import Services
+from aj_sdk.wire.call import Failed, Reply, Terminated
+from aj_sdk.wire.times import format_time, from_datetime
+
+__all__ = ["Shell", "command_services", "find_program"]
+
+_MAX_LINES: Final = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shell:
+    """How a command is run.
+
+    Attributes:
+        command: the program, found, and its arguments.
+        environ: its environment, beside what tells of the task.
+        limits: what it may do.
+        payload_only: it finds the payload's bytes on standard input, instead of the task in JSON.
+    """
+
+    command: tuple[str, ...]
+    environ: Mapping[str, str]
+    limits: ChildLimits
+    payload_only: bool = False
+
+
+def find_program(command: Sequence[str]) -> tuple[str, ...]:
+    """Return a command with its program found, so that a wrong one is told before the first task comes.
+
+    Raises:
+        UsageError: there is no such program, or it can't be executed.
+    """
+    name, *arguments = command
+    found = shutil.which(name)
+    if found is None:
+        what = "can't be executed; chmod +x makes it so" if Path(name).is_file() else "was not found"
+        here = f"; did you mean ./{name}?" if "/" not in name and Path(name).is_file() else ""
+        raise UsageError(f"command {name!r} {what}{here}")
+    return (str(Path(found).absolute()), *arguments)
+
+
+def command_services(types: Sequence[str], shell: Shell, *, queue_group: str) -> Services:
+    """Make handlers that run a command.
+
+    Args:
+        types: what they handle: task types, prefixes such as `email:`, or the empty string for all types.
+        shell: the command.
+        queue_group: each request goes to one member of the group.
+
+    Raises:
+        InvalidNameError: a type may not cross the wire.
+        DuplicateHandlerError: a type is named twice.
+    """
+    services = Services()
+
+    async def handle(task: Task) -> Reply:
+        return await _run(shell, task)
+
+    for each in types:
+        services.service(each, queue_group=queue_group)(handle)
+    return services
+
+
+async def _run(shell: Shell, task: Task) -> Reply:
+    """Run the command for a task. Cancelled (at the deadline, or when it is not wanted), it is ended with its group."""
+    lines = 0
+
+    def log(line: str) -> None:
+        nonlocal lines
+        lines += 1
+        if lines <= _MAX_LINES:
+            task.log.info("%s", line)
+        elif lines == _MAX_LINES + 1:
+            task.log.warning("more than %d lines on standard error; the others are not logged", _MAX_LINES)
+
+    try:
+        ended = await run_child(
+            shell.command,
+            limits=shell.limits,
+            stdin=task.payload_bytes if shell.payload_only else task.record.to_wire(),
+            environ={**shell.environ, **_told(task)},
+            on_error_line=log,
+        )
+    except OSError as err:
+        return Failed(f"the command could not be started: {err.strerror or err}")
+    if ended.overflow:
+        return Terminated(f"the command printed more than {shell.limits.max_output} bytes")
+    return reply_of_exit(ended.code, ended.output, ended.complaint)
+
+
+def _told(task: Task) -> dict[str, str]:
+    return {
+        "CHORIA_AJ_TASK_ID": task.id,
+        "CHORIA_AJ_TASK_TYPE": task.type,
+        "CHORIA_AJ_TASK_TRY": str(task.tries),
+        "CHORIA_AJ_QUEUE": task.queue,
+        "CHORIA_AJ_INVOCATION": task.invocation,
+        "CHORIA_AJ_DEADLINE": format_time(from_datetime(task.handler_deadline)),
+    }

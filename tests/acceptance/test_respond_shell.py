@@ -1,0 +1,138 @@
+"""A script answers a real bridge: `aj-bridge respond --type TYPE -- ./script`."""
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tests.acceptance.processes import Crew, Process
+from tests.acceptance.world import World
+from tests.pids import gone
+
+from aj_bridge.faces.embedded import EmbeddedServer
+from aj_sdk.client import Client
+from aj_sdk.wire.state import TaskState
+from aj_sdk.wire.task import TaskRecord
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180)]
+
+SCRIPT = r"""#!/bin/sh
+payload=$(cat)
+case $payload in
+  ok) printf 'sent by %s, try %s\n\377' "$CHORIA_AJ_TASK_TYPE" "$CHORIA_AJ_TASK_TRY" ;;
+  busy) echo "looking" >&2; echo "mailbox is busy" >&2; exit 75 ;;
+  never) echo "no such mailbox" >&2; exit 78 ;;
+  broken) exit 3 ;;
+  big) yes ;;
+  slow) trap 'echo "told to stop" >&2; exit 1' TERM; echo "$$ began" >&2; sleep 1000 & wait ;;
+  stubborn) trap '' TERM; echo "$$ began" >&2; while :; do sleep 1000; done ;;
+esac
+"""
+
+
+def respond(crew: Crew, folder: Path, *options: str) -> Process:
+    script = folder / "script"
+    script.write_text(SCRIPT)
+    script.chmod(0o755)
+    command = (sys.executable, "-m", "aj_bridge", "respond", *options, "--", str(script))
+    return crew.start("respond", *command, AJ_SERVER=crew.url)
+
+
+@pytest.fixture(scope="module")
+def shell(
+    tmp_path_factory: pytest.TempPathFactory, patience: Callable[[float], float]
+) -> Iterator[tuple[Crew, Process]]:
+    """Give a bridge whose calls may last three seconds, and the script behind it."""
+    folder = tmp_path_factory.mktemp("shell")
+    with EmbeddedServer(start_timeout=patience(30)) as server:
+        crew = Crew(server.url, folder, patience)
+        try:
+            handler = respond(
+                crew,
+                folder,
+                "--type",
+                "email:",
+                "--type",
+                "raw",
+                "--stdin",
+                "payload",
+                "--kill-after",
+                "100ms",
+                "--max-output",
+                "1000",
+                "--concurrency",
+                "4",
+            )
+            crew.ready(crew.bridge("EMAIL", "--max-run-time", "3s", "--remote", "email:", "--remote", "raw"), handler)
+            yield crew, handler
+        finally:
+            crew.close()
+
+
+@pytest.fixture
+def handler(shell: tuple[Crew, Process]) -> Process:
+    return shell[1]
+
+
+@pytest.fixture
+async def world(shell: tuple[Crew, Process], patience: Callable[[float], float]) -> AsyncIterator[World]:
+    async with Client.connect(shell[0].url, timeout=patience(5)) as client:
+        yield World(shell[0], client, patience)
+
+
+async def ended(world: World, payload: str) -> TaskRecord:
+    task = await world.client.enqueue("email:new", payload.encode(), queue="EMAIL", max_tries=1)
+    return await world.ended(task.id)
+
+
+async def test_what_it_prints_is_the_result(world: World) -> None:
+    task = await ended(world, "ok")
+    assert task.state is TaskState.COMPLETE
+    assert await world.client.result_bytes(task.id) == b"sent by email:new, try 1\n\xff"
+
+
+@pytest.mark.parametrize(
+    ("payload", "state", "error"),
+    [
+        ("busy", TaskState.EXPIRED, "mailbox is busy"),
+        ("never", TaskState.TERMINATED, "no such mailbox"),
+        ("broken", TaskState.EXPIRED, "exit code 3"),
+        ("big", TaskState.TERMINATED, "the command printed more than 1000 bytes"),
+    ],
+)
+async def test_its_exit_code_is_the_verdict(world: World, payload: str, state: TaskState, error: str) -> None:
+    task = await ended(world, payload)
+    assert (task.state, task.last_err) == (state, error)
+
+
+async def test_its_complaints_are_logged_with_the_task(world: World, handler: Process) -> None:
+    task = await ended(world, "busy")
+    for line in ("looking", "mailbox is busy"):
+        assert any(line in logged and f"task_id={task.id}" in logged for logged in handler.err)
+
+
+@pytest.mark.parametrize("payload", ["slow", "stubborn"])
+async def test_it_is_ended_at_the_deadline(world: World, handler: Process, payload: str) -> None:
+    task = await ended(world, payload)
+    assert (task.state, task.last_err) == (TaskState.EXPIRED, "deadline exceeded")
+    (began,) = [line for line in handler.err if "began" in line and f"task_id={task.id}" in line]
+    pid = int(began.split(" began")[0].split()[-1])
+    assert await asyncio.to_thread(gone, pid)
+    if payload == "slow":
+        await handler.logs(f"told to stop.*task_id={task.id}")
+
+
+async def test_the_whole_task_is_read_by_default(world: World, tmp_path: Path) -> None:
+    (tmp_path / "script").unlink(missing_ok=True)
+    command = (sys.executable, "-m", "aj_bridge", "respond", "--type", "", "--queue-group", "other", "--", "cat")
+    every = world.crew.start("respond", *command, NATS_URL=world.crew.url, AJ_SERVER=world.crew.url)
+    bridge = world.crew.bridge("ALL", "--remote", "")
+    await world.ready(every, bridge)
+    assert every.out[-1] == "ready: catchall"
+    task = await world.client.enqueue("report:month", b'"june"', queue="ALL")
+    seen = json.loads(await world.client.result_bytes(task.id, timeout=world.patience(30)))
+    assert (seen["id"], seen["type"], seen["payload"], seen["state"]) == (task.id, "report:month", "Imp1bmUi", "active")
+    every.terminate()
+    assert await every.ended() == 0
