@@ -219,6 +219,22 @@ async def test_a_backlog_is_known_of_from_what_came(place: Place) -> None:
     assert not hand.storage.items.more
 
 
+@contract(waits=["outside"], max_concurrent=1)
+async def test_a_backlog_that_can_not_be_had_is_none(place: Place) -> None:
+    for name in names(place, 3):
+        await place.publish(name)
+    hand = await Hand.at(place)
+    items = hand.storage.items
+    claim = await hand.one()
+    items.want(1)
+    waiting = asyncio.create_task(items.next())
+    async with asyncio.timeout(PLENTY_S):
+        while items.more:  # noqa: ASYNC110 - silence is what tells it
+            await asyncio.sleep(0.005)
+        await items.ack(claim)
+        assert len(await waiting) == 1
+
+
 @contract(waits=["outside"])
 async def test_what_was_asked_for_and_did_not_come_can_be_taken_back(place: Place) -> None:
     first, second = await Hand.at(place), await Hand.at(place)

@@ -113,6 +113,8 @@ class Shared:
         finally:
             self._stop.set()
             assert await asyncio.gather(*works) == [0] * len(works)
+            assert self.slots.running == 0, "slots got lost"
+            assert not any(seat.line for seat in self.seats.values())
             self.slots.close()
 
 
@@ -176,6 +178,19 @@ async def test_what_waits_in_hand_stays_little_however_many_items_come() -> None
         await asyncio.sleep(30)
         assert shared.most_in_hand <= 16 + 16 // 8 + 3
         for name in "ABC":
+            shared.here.world.queue(name).clear()
+
+
+@virtual_time
+async def test_a_queue_that_may_have_no_more_in_flight_leaves_its_part_to_the_others() -> None:
+    shared = Shared(10, {"A": 8, "B": 1})
+    shared.here.world.queue("A").configure(QueueSettings(name="A", max_concurrent=2))
+    shared.enqueue("A", 500)
+    shared.enqueue("B", 500)
+    async with shared.working():
+        await asyncio.sleep(20.5)
+        assert near(shared.parts(), A=20, B=80), shared.parts()
+        for name in "AB":
             shared.here.world.queue(name).clear()
 
 

@@ -311,6 +311,8 @@ class MemoryStorage:
 
     def __init__(self, world: MemoryWorld, queue: str, *, schedules: bool = True, link: Link | None = None) -> None:
         self.link = link or Link()
+        self._world = world
+        self._queue = queue
         found = world.queue(queue)
         self.pulse = MemoryPulse(self.link)
         self.records = MemoryRecords(world, self.link)
@@ -322,3 +324,4 @@ class MemoryStorage:
 
     async def refresh(self) -> None:
         """See `Storage`; the queue's settings are read where they stand."""
+        await self.link.ask("refresh", self._queue, lambda: self._world.queue(self._queue))

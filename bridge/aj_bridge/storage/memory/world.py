@@ -73,6 +73,12 @@ class MemoryWorld:
         """Make a queue; one that is there stays as it is."""
         self._queues.setdefault(settings.name, WorkQueue(settings))
 
+    def remove_queue(self, name: str) -> None:
+        """Remove a queue with its items."""
+        removed = self._queues.pop(name, None)
+        if removed is not None:
+            removed.clear()
+
     def queue(self, name: str) -> WorkQueue:
         """Return a queue.
 
