@@ -305,23 +305,22 @@ async def test_a_task_store_that_go_made_holds_our_tasks(go: Go, adopt: bool) ->
     assert (await go.load(tasks[-1].id))["state"] == "complete"
 
 
-async def test_what_go_configures_on_a_queue_of_ours_holds_from_the_next_start_on(go: Go) -> None:
+async def test_what_go_configures_on_a_queue_of_ours_holds_for_the_bridges_that_run(go: Go) -> None:
     world = go.world
-    first = world.crew.bridge("Q", "--max-run-time", "1h", lease="3s")
-    await world.ready(first)
-    first.terminate()
-    assert await first.ended() == 0
+    bridge = world.crew.bridge("Q=7", "--max-run-time", "1h", lease="3s")
+    await world.ready(bridge, world.crew.handlers("work"))
     await go.ajc("queue", "configure", "Q", "--run-time", "40s", "--tries", "2", "--concurrent", "5")
-    _, consumer = await configuration(world)
-    assert (consumer["ack_wait"], consumer["max_deliver"]) == (40 * SECOND_NS, 2)  # so Go has overwritten our lease
-    await world.ready(world.crew.bridge("Q", create=False), world.crew.handlers("work"))
+    await bridge.logs("queue Q was configured from outside")
+    await bridge.logs(
+        "queue Q is configured anew: max_tries -1 -> 2, max_runtime 1h0m0s -> 40s, max_concurrent 100 -> 5"
+    )
     stream, consumer = await configuration(world)
     assert (consumer["ack_wait"], consumer["max_deliver"]) == (3 * SECOND_NS + 10**6, -1)
     assert consumer["max_ack_pending"] == 5
     assert [source["name"] for source in stream["sources"]] == ["CHORIA_AJ_DELAYED"]
     info = await world.client.admin.queue_info("Q")
     assert (info.settings.max_run_time_ns, info.settings.max_tries) == (40 * SECOND_NS, 2)
-    assert info.settings.lease_ns == 3 * SECOND_NS
+    assert (info.settings.lease_ns, info.settings.weight) == (3 * SECOND_NS, 7)
     task = await world.client.enqueue("work", {"do": "later", "times": 9, "ms": 50}, queue="Q")
     ended = await world.ended(task.id)
     assert (ended.state, ended.tries) == (TaskState.EXPIRED, 2)
