@@ -68,7 +68,7 @@ async def _ps(client: Client, /, *, timeout: timedelta, as_json: bool) -> None: 
 @_TIMEOUT
 @_JSON
 def _ctl(*, bridge: str, act: str, number: int | None, timeout: timedelta, as_json: bool) -> None:
-    r"""Tell a running bridge what to do, and show how it stands then.
+    """Tell a running bridge what to do, and show how it stands then.
 
     ID may be the beginning of an id that no other bridge has; `aj-bridge ps` lists them.
 
@@ -78,7 +78,7 @@ def _ctl(*, bridge: str, act: str, number: int | None, timeout: timedelta, as_js
     concurrency N  work on N tasks at once; what runs beyond that ends in its own time
     pause          take no new work; other bridges take it instead
     resume         take work again
-    """
+    """  # noqa: D301 - a backspace, which keeps click from joining the lines
     if (act == "concurrency") != (number is not None):
         raise click.UsageError(
             "concurrency needs a number: how many tasks at once" if number is None else f"{act} takes no number"
