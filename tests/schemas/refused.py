@@ -144,7 +144,20 @@ _REPLY_HEADERS: Final[dict[str, list[JSON]]] = {
     "Nats-Service-Error-Code": _NO_HEADER,
 }
 
+_BRIDGE_STATUS: Final[dict[str, list[JSON]]] = {
+    "id": _NO_NAME,
+    "host": [None, *_NO_TEXT],
+    "pid": _NO_INTEGER,
+    "version": [None, *_NO_TEXT],
+    "started": [None, *_NO_TIME],
+    "state": ["", "asleep", "Working", None, 1],
+    "concurrency": _NO_INTEGER,
+    "in_hand": _NO_INTEGER,
+    "queues": [None, {}, "A", [1], [{}], [{"name": "A"}]],
+}
+
 REFUSED: Final[Mapping[str, Mapping[str, Sequence[JSON]]]] = {
+    "bridge_status": _BRIDGE_STATUS,
     "leader_elected_event": _LEADER_ELECTED_EVENT,
     "queue_settings": _QUEUE,
     "reply_headers": _REPLY_HEADERS,
@@ -158,6 +171,7 @@ REFUSED: Final[Mapping[str, Mapping[str, Sequence[JSON]]]] = {
 """Schema -> key -> values that may not stand there."""
 
 MISSING: Final[Mapping[str, Sequence[str]]] = {
+    "bridge_status": ["id", "host", "pid", "version", "started", "state", "concurrency", "in_hand", "queues"],
     "leader_elected_event": ["event_id", "type", "timestamp", "name", "component"],
     "queue_settings": ["name"],
     "reply_headers": [],

@@ -32,11 +32,11 @@ from aj_bridge.engine.settings import SettingsWatch
 from aj_bridge.engine.slots import Seat, Slots
 from aj_bridge.storage.jetstream import PULL_S, SHORT_PULL_S, open_storage
 from aj_bridge.storage.protocols import Storage
-from aj_sdk.bridges import BridgeStatus, ServedStatus
 from aj_sdk.errors import InvalidConfigError
 from aj_sdk.ids import new_id
 from aj_sdk.jetstream import JetStream
 from aj_sdk.version import __version__
+from aj_sdk.wire.bridge import BridgeStatus, ServedStatus
 from aj_sdk.wire.names import check_name
 from aj_sdk.wire.queue import MAX_WEIGHT
 from aj_sdk.wire.signing import Verifier

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from aj_bridge.engine.service import Answer
-from aj_sdk.bridges import BridgeStatus, read_concurrency, read_pause
+from aj_sdk.wire.bridge import BridgeStatus, read_concurrency, read_pause
 
 __all__ = ["Controlled", "control_answers"]
 

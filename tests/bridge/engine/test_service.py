@@ -9,7 +9,7 @@ import pytest
 
 from aj_bridge.engine.control import control_answers
 from aj_bridge.engine.service import BridgeService
-from aj_sdk.bridges import Bridges, BridgeStatus, ServedStatus, SilentBridge
+from aj_sdk.bridges import Bridges, SilentBridge
 from aj_sdk.errors import (
     BridgeNotFoundError,
     DecodeError,
@@ -19,6 +19,7 @@ from aj_sdk.errors import (
     RefusedError,
 )
 from aj_sdk.transport import NatsTransport, settle
+from aj_sdk.wire.bridge import BridgeStatus, ServedStatus
 from aj_sdk.wire.times import NS_PER_S
 
 pytestmark = pytest.mark.server

@@ -10,8 +10,9 @@ from rich.text import Text
 from aj_bridge.faces.cli import output
 from aj_bridge.faces.cli.frame import Group, leaf, with_client
 from aj_bridge.faces.cli.params import DURATION
-from aj_sdk.bridges import MAX_CONCURRENCY, BridgeStatus, ServedStatus, SilentBridge
+from aj_sdk.bridges import SilentBridge
 from aj_sdk.client import Client
+from aj_sdk.wire.bridge import MAX_CONCURRENCY, BridgeStatus, ServedStatus
 
 __all__ = ["register"]
 

@@ -8,7 +8,8 @@ from click.testing import CliRunner
 
 from aj_bridge.faces.cli import bridges
 from aj_bridge.faces.cli.main import aj_bridge_group
-from aj_sdk.bridges import BridgeStatus, ServedStatus, SilentBridge
+from aj_sdk.bridges import SilentBridge
+from aj_sdk.wire.bridge import BridgeStatus, ServedStatus
 
 COMMANDS = {name: command for name, command in aj_bridge_group().commands.items() if name in ("ps", "ctl")}
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from aj_sdk.bridges import BridgeStatus, ServedStatus
 from aj_sdk.errors import DecodeError
+from aj_sdk.wire.bridge import BridgeStatus, ServedStatus, read_concurrency, read_pause
 
 STATUS = BridgeStatus(
     id="abc",
@@ -24,7 +24,7 @@ STATUS = BridgeStatus(
 
 
 def test_a_status_is_read_as_it_was_written() -> None:
-    assert BridgeStatus.from_wire(json.dumps(STATUS.to_map()).encode()) == STATUS
+    assert BridgeStatus.from_wire(STATUS.to_wire()) == STATUS
 
 
 def test_keys_of_a_newer_bridge_are_no_fault() -> None:
@@ -56,3 +56,17 @@ def test_a_rate_is_a_number() -> None:
     wrong["queues"][0]["calls_per_s"] = True
     with pytest.raises(DecodeError, match=r"queues\[0\].calls_per_s: must be a number"):
         BridgeStatus.from_wire(json.dumps(wrong).encode())
+
+
+def test_what_a_bridge_is_told_is_read() -> None:
+    assert read_concurrency(b'{"concurrency": 20}') == 20
+    assert read_pause(b'{"paused": true}') is True
+    assert read_pause(b'{"paused": false}') is False
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"{}", b'{"concurrency": 0}', b'{"concurrency": 100001}', b'{"concurrency": "5"}']
+)
+def test_a_number_that_is_none_is_refused(body: bytes) -> None:
+    with pytest.raises(DecodeError, match="request: "):
+        read_concurrency(body)
