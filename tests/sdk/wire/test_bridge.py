@@ -39,8 +39,8 @@ def test_keys_of_a_newer_bridge_are_no_fault() -> None:
         ("id", "a.b", "id: must be 1 to 128"),
         ("state", "asleep", "state: must be one of working, paused, draining"),
         ("queues", {}, "queues: must be a list"),
-        ("queues", [1], r"queues\[0\]: must be an object"),
-        ("queues", [{}], r"queues\[0\].name: is missing"),
+        ("queues", [1], r"queues\.0: must be an object"),
+        ("queues", [{}], r"queues\.0\.name: is missing"),
         ("started", "yesterday", "started: "),
         ("pid", "7", "pid: must be an integer"),
         ("host", None, "host: is missing"),
@@ -54,7 +54,7 @@ def test_what_cannot_be_a_status_is_refused(key: str, value: Any, fault: str) ->
 def test_a_rate_is_a_number() -> None:
     wrong = STATUS.to_map()
     wrong["queues"][0]["calls_per_s"] = True
-    with pytest.raises(DecodeError, match=r"queues\[0\].calls_per_s: must be a number"):
+    with pytest.raises(DecodeError, match=r"queues\.0\.calls_per_s: must be a number"):
         BridgeStatus.from_wire(json.dumps(wrong).encode())
 
 
