@@ -322,7 +322,7 @@ class Admin:
         settings, configured = read_settings(name, stream["config"], consumer["config"])
         if configured:
             await self._take_over(settings, stream, consumer)
-        return msgspec.structs.replace(bound, settings=settings)
+        return msgspec.structs.replace(bound, settings=settings, pulls=int(consumer.get("num_waiting") or 0))
 
     async def configure_queue(
         self,

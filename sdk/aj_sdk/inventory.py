@@ -20,12 +20,14 @@ class BoundQueue(msgspec.Struct, frozen=True, kw_only=True):
         parks: whether waiting items fire into it, so that they may wait outside of its consumer.
         sourced: whether its stream names the stream of waiting items as a source, which is not enough on each server.
         created: when its stream was made, as the server tells it; a queue made again under its name has another.
+        pulls: requests for work, of all workers, that wait on the server.
     """
 
     settings: QueueSettings
     parks: bool
     sourced: bool = False
     created: str = ""
+    pulls: int = 0
 
 
 class QueueInfo(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from tests.contract.places import LEASE_S, PLENTY_S, Hand, Place, contract
 
+from aj_bridge.storage.jetstream import JetStreamStorage
 from aj_sdk.errors import ConflictError, TaskTooLargeError
 from aj_sdk.wire.dead import DeadLetter
 from aj_sdk.wire.stamp import ItemRef, Stamp
@@ -217,6 +218,20 @@ async def test_a_backlog_is_known_of_from_what_came(place: Place) -> None:
     assert hand.storage.items.more
     await hand.take(1)
     assert not hand.storage.items.more
+
+
+@contract(waits=["outside"])
+async def test_a_request_for_work_that_the_store_has_lost_is_made_again(place: Place) -> None:
+    storage = await place.storage()
+    if isinstance(storage, JetStreamStorage):
+        storage.items._pulls["lost"] = 1  # as when the server that had it died, and ours is another
+    storage.items.want(1)
+    waiting = asyncio.create_task(storage.items.next())
+    await storage.refresh()
+    (name,) = names(place, 1)
+    await place.publish(name)
+    async with asyncio.timeout(PLENTY_S):
+        assert [claim.task_id for claim in await waiting] == [name]
 
 
 @contract(waits=["outside"], max_concurrent=1)

@@ -64,6 +64,8 @@ class JetStreamStorage:
         """See `Storage`; a consumer that is gone is made again."""
         bound = await self._admin.look_at_queue(self._bound, adopt=self._adopt)
         parks, self._bound = self._bound.parks, bound
+        if not bound.pulls:
+            self.items.forget_pulls()
         if bound.settings != self.items.settings:
             _log.info(
                 "queue %s is configured anew: %s", bound.settings.name, _changes(self.items.settings, bound.settings)

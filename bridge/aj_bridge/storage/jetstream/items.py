@@ -128,6 +128,16 @@ class JetStreamItems:
             await self.open()
             await old.drain()
 
+    def forget_pulls(self) -> None:
+        """Count no pull as outstanding, for one who knows that none waits on the server.
+
+        A server that dies takes along the pulls of those who are connected to another one, and tells nobody. What was
+        on its way when it was looked at may so be asked for twice, and then waits in hand for a little.
+        """
+        if self._pulls:
+            self._pulls.clear()
+            self._wake.set()
+
     @property
     def more(self) -> bool:
         """See `Items`."""
