@@ -48,10 +48,20 @@ def _lifecycle() -> str:
     return filled("lifecycle.md", importlib.import_module("lifecycle_drawing").sections())
 
 
+def _go_types() -> str:
+    return str(importlib.import_module("wire_types").go())
+
+
+def _typescript_types() -> str:
+    return str(importlib.import_module("wire_types").typescript())
+
+
 PAGES: Final[dict[str, Callable[[], str]]] = {
     "lifecycle.md": _lifecycle,
     "operations.md": _operations,
     "protocol.md": _protocol,
+    "../interop/go/ajtypes/types.go": _go_types,
+    "../interop/node/types.d.ts": _typescript_types,
 }
 
 
