@@ -31,6 +31,50 @@ export type TaskState =
   | "queue_error";
 
 /**
+ * How a running bridge stands: the answer on AJ.BRIDGE.<id>.status, .drain, .concurrency and .pause, and of
+ * `aj-bridge ps --json`.
+ */
+export interface BridgeStatus {
+  /** The bridge's id, new for each start. */
+  id: string;
+  /** The machine it runs on, as that calls itself. */
+  host: string;
+  /** Its process there. */
+  pid: Int64;
+  /** Of its software. */
+  version: string;
+  /** Since when it runs. */
+  started: Time;
+  /** `working`, `paused` (takes no new work) or `draining` (ends when what is in hand has ended). */
+  state: "working" | "paused" | "draining";
+  /** Tasks that it works on at once, over all queues. */
+  concurrency: Int64;
+  /** Items that it has in hand, over all queues. */
+  in_hand: Int64;
+  /** Its queues. */
+  queues: Array<BridgeStatusQueuesItem>;
+}
+
+export interface BridgeStatusQueuesItem {
+  /** The queue. */
+  name: string;
+  /** Its part of the bridge's slots, beside the other queues. */
+  weight: Int64;
+  /** Its items that the bridge has in hand. */
+  in_hand: Int64;
+  /** Those of them that have a slot; the others wait for one. */
+  running: Int64;
+  /** Calls of handlers that were answered since the bridge began. */
+  calls: Int64;
+  /** Those of them that failed. */
+  failed: Int64;
+  /** Answered calls a second, over the last minute. */
+  calls_per_s: number;
+  /** Those of them that failed. */
+  failed_per_s: number;
+}
+
+/**
  * Tells that a process won an election, on CHORIA_AJ.E.leader_election.<component>. Best effort: the
  * elections bucket is the truth.
  */

@@ -40,6 +40,64 @@ const (
 	TaskStateQueueError TaskState = "queue_error"
 )
 
+// BridgeStatus: How a running bridge stands: the answer on AJ.BRIDGE.<id>.status, .drain, .concurrency and
+// .pause, and of `aj-bridge ps --json`.
+type BridgeStatus struct {
+	// The bridge's id, new for each start.
+	ID string `json:"id"`
+
+	// The machine it runs on, as that calls itself.
+	Host string `json:"host"`
+
+	// Its process there.
+	Pid int64 `json:"pid"`
+
+	// Of its software.
+	Version string `json:"version"`
+
+	// Since when it runs.
+	Started time.Time `json:"started"`
+
+	// `working`, `paused` (takes no new work) or `draining` (ends when what is in hand has ended).
+	State string `json:"state"`
+
+	// Tasks that it works on at once, over all queues.
+	Concurrency int64 `json:"concurrency"`
+
+	// Items that it has in hand, over all queues.
+	InHand int64 `json:"in_hand"`
+
+	// Its queues.
+	Queues []BridgeStatusQueuesItem `json:"queues"`
+}
+
+// BridgeStatusQueuesItem:
+type BridgeStatusQueuesItem struct {
+	// The queue.
+	Name string `json:"name"`
+
+	// Its part of the bridge's slots, beside the other queues.
+	Weight int64 `json:"weight"`
+
+	// Its items that the bridge has in hand.
+	InHand int64 `json:"in_hand"`
+
+	// Those of them that have a slot; the others wait for one.
+	Running int64 `json:"running"`
+
+	// Calls of handlers that were answered since the bridge began.
+	Calls int64 `json:"calls"`
+
+	// Those of them that failed.
+	Failed int64 `json:"failed"`
+
+	// Answered calls a second, over the last minute.
+	CallsPerS json.Number `json:"calls_per_s"`
+
+	// Those of them that failed.
+	FailedPerS json.Number `json:"failed_per_s"`
+}
+
 // LeaderElectedEvent: Tells that a process won an election, on CHORIA_AJ.E.leader_election.<component>. Best
 // effort: the elections bucket is the truth.
 type LeaderElectedEvent struct {
@@ -302,9 +360,11 @@ type WorkItem struct {
 	Job string `json:"job"`
 }
 
-// New returns a pointer to an empty value of the type that a schema describes, nil where there is none.
+// New returns a pointer to an empty value of a schema's type, nil where there is no such schema.
 func New(schema string) any {
 	switch schema {
+	case "bridge_status":
+		return new(BridgeStatus)
 	case "leader_elected_event":
 		return new(LeaderElectedEvent)
 	case "queue_settings":
