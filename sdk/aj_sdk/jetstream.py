@@ -45,12 +45,21 @@ EXPECTED_LAST_SUBJECT_SEQUENCE: Final = "Nats-Expected-Last-Subject-Sequence"
 
 
 class StoredMessage(msgspec.Struct, frozen=True):
-    """A message as a stream holds it."""
+    """A message as a stream holds it.
+
+    Attributes:
+        subject: its subject.
+        sequence: its sequence.
+        data: its body.
+        headers: its headers.
+        time: when it was stored, RFC 3339; empty where several were read at once.
+    """
 
     subject: str
     sequence: int
     data: bytes
     headers: Mapping[str, str]
+    time: str = ""
 
 
 class _Error(msgspec.Struct):
@@ -148,6 +157,7 @@ class JetStream:
             sequence=int(found["seq"]),
             data=b64decode(found.get("data", "")),
             headers=_read_headers(b64decode(found.get("hdrs", ""))),
+            time=found.get("time", ""),
         )
 
     async def last_many(self, stream: str, subjects: Sequence[str]) -> dict[str, StoredMessage]:

@@ -15,6 +15,8 @@ from aj_sdk.wire.names import (
     DELAYED_SUBJECTS,
     TASK_SUBJECTS,
     TASKS_STREAM,
+    bucket_stream,
+    bucket_subject,
     fired_subjects,
     item_subjects,
     queue_stream,
@@ -25,6 +27,7 @@ from aj_sdk.wire.times import NS_PER_S, format_duration, parse_duration
 __all__ = [
     "DEAD_LETTERS_KEPT_NS",
     "Config",
+    "bucket_config",
     "changed_stream",
     "consumer_config",
     "dead_config",
@@ -96,6 +99,23 @@ def dead_config(*, memory: bool = False, replicas: int = 1) -> Config:
         "allow_direct": True,
         **_common(memory=memory, replicas=replicas, max_age_ns=DEAD_LETTERS_KEPT_NS),
     }
+
+
+def bucket_config(
+    bucket: str, *, max_age_ns: int = 0, key_ttls: bool = False, memory: bool = False, replicas: int = 1
+) -> Config:
+    """Return a key-value bucket as the NATS clients make it (ADR-8), with one value a key."""
+    config = {
+        "name": bucket_stream(bucket),
+        "subjects": [bucket_subject(bucket, ">")],
+        "max_msgs_per_subject": 1,
+        "discard": "new",
+        "deny_delete": True,
+        "allow_rollup_hdrs": True,
+        "allow_direct": True,
+        **_common(memory=memory, replicas=replicas, max_age_ns=max_age_ns),
+    }
+    return {**config, "allow_msg_ttl": True} if key_ttls else config
 
 
 def dead_retention(config: Mapping[str, Any]) -> dict[str, int]:

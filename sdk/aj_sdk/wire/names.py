@@ -57,6 +57,8 @@ __all__ = [
     "UNIQUE_BUCKET",
     "attempts_subject",
     "bridge_subject",
+    "bucket_stream",
+    "bucket_subject",
     "cancel_subject",
     "check_name",
     "dead_subject",
@@ -271,6 +273,16 @@ def cancel_subject(task_id: str) -> str:
 def invocation_cancel_subject(invocation: str) -> str:
     """Subject on which a handler is told to stop; `invocation` is our own id of one call."""
     return f"CHORIA_AJ.CI.{invocation}"
+
+
+def bucket_stream(bucket: str) -> str:
+    """Stream of a key-value bucket. Source: ADR-8 of the NATS clients."""
+    return f"KV_{bucket}"
+
+
+def bucket_subject(bucket: str, key: str) -> str:
+    """Subject of a key in a bucket; keys are our own: of letters, digits, `-`, `_`, `=`, `/`, and dots in between."""
+    return f"$KV.{bucket}.{key}"
 
 
 def bridge_subject(bridge_id: str, endpoint: str) -> str:
