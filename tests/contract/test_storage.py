@@ -1,6 +1,7 @@
 """The contract of storage: what `aj_bridge.storage.protocols` promises, held to by memory and by JetStream."""
 
 import asyncio
+import time
 
 import pytest
 from tests.contract.places import LEASE_S, PLENTY_S, Hand, Place, contract
@@ -225,6 +226,7 @@ async def test_a_request_for_work_that_the_store_has_lost_is_made_again(place: P
     storage = await place.storage()
     if isinstance(storage, JetStreamStorage):
         storage.items._pulls["lost"] = 1  # as when the server that had it died, and ours is another
+        storage.items._last_frame = time.monotonic()
     storage.items.want(1)
     waiting = asyncio.create_task(storage.items.next())
     await storage.refresh()
