@@ -24,6 +24,7 @@ from aj_bridge.faces.embedded import EmbeddedServer
 from aj_sdk.enqueue import enqueue
 from aj_sdk.errors import SignatureError
 from aj_sdk.queue import Queue
+from aj_sdk.wire.bridge import BridgeStatus
 from aj_sdk.wire.names import schedule_subject
 from aj_sdk.wire.signing import Signer, Verifier
 from aj_sdk.wire.state import TaskState
@@ -542,6 +543,26 @@ async def test_go_understands_our_events(go: Go) -> None:
     assert {(event["task_id"], event["queue"], event["task_type"]) for event in events} == {(task.id, "Q", "work")}
     assert events[2]["last_error"] == "busy"
     assert 0 < events[0]["task_age"] < events[-1]["task_age"]
+
+
+async def test_the_nats_command_finds_our_bridges(go: Go) -> None:
+    world = go.world
+    bridge = world.crew.bridge("Q=2", "--queue", "OTHER")
+    await world.ready(bridge)
+    (status,) = await world.client.admin.bridges.running()
+    assert isinstance(status, BridgeStatus)
+
+    async def nats(*words: str) -> str:
+        process = world.crew.start("nats", go.programs.nats, "--server", go.url, "micro", *words)
+        assert await process.ended() == 0, process.err
+        return "\n".join(process.out)
+
+    assert status.id in await nats("ls")
+    info = json.loads(await nats("info", "aj-bridge", status.id, "--json"))
+    info = info.get("info", info)
+    assert {endpoint["name"] for endpoint in info["endpoints"]} == {"status", "holds", "drain", "concurrency", "pause"}
+    assert (info["metadata"]["queues"], info["metadata"]["pid"]) == ("Q,OTHER", str(bridge.pid))
+    assert "concurrency" in await nats("stats", "aj-bridge")
 
 
 async def test_the_go_command_line_shows_our_tasks_and_queues(go: Go) -> None:

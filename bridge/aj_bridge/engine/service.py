@@ -25,6 +25,7 @@ __all__ = ["Answer", "BridgeService"]
 _log = logging.getLogger(__name__)
 
 _LAST_ANSWERS_S: Final = 1.0
+_REACHED_S: Final = 2.0
 
 Answer: TypeAlias = Callable[[bytes], Awaitable[Mapping[str, Any]]]
 """What answers an endpoint's requests: body in, JSON out; raises DecodeError or UsageError for what it refuses."""
@@ -71,6 +72,7 @@ class BridgeService:
             for subject in discovery.subjects(self.description):
                 found = await self._transport.subscribe(subject, self._on_discovery)
                 subscriptions.append(found)
+            await self._reached()
             yield
         finally:
             for subscription in subscriptions:
@@ -79,6 +81,12 @@ class BridgeService:
                 _, left = await asyncio.wait(self._at_work, timeout=_LAST_ANSWERS_S)
                 for task in left:
                     task.cancel()
+
+    async def _reached(self) -> None:
+        # So that a bridge that says it is ready is found. A first ping may overtake what was written just before it.
+        with contextlib.suppress(StoreError):
+            for _ in range(2):
+                await self._transport.ping(_REACHED_S)
 
     def _listener(self, at: int) -> Callable[[Message], None]:
         answer = self._answers[self.description.endpoints[at].name]
