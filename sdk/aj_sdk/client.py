@@ -34,9 +34,11 @@ from aj_sdk.ids import new_id
 from aj_sdk.jetstream import JetStream
 from aj_sdk.moment import Moment, deadline_ns
 from aj_sdk.payload import encode_payload
+from aj_sdk.queue import Span
 from aj_sdk.results import result_bytes, result_value
 from aj_sdk.store import Store
 from aj_sdk.transport import Message
+from aj_sdk.unique import Unique, UniqueKeys
 from aj_sdk.wire.event import Event, TaskStateEvent, parse_event
 from aj_sdk.wire.names import DEFAULT_QUEUE, EVENTS, check_name, queue_stream, task_event_subject
 from aj_sdk.wire.queue import default_queue
@@ -66,6 +68,10 @@ class TaskSpec(msgspec.Struct, frozen=True):
         id: a chosen id; None for a new one.
         deadline: no try begins after it; None for no deadline.
         max_tries: how often it is tried, <= 0 for no limit.
+        unique_key: any text; of the tasks with this key within `unique_for` there is one. Keys are shared by all
+            types and queues.
+        unique_for: how long the key stands for its first task, rounded up to seconds.
+        unique_until_end: make room also when that task has ended before.
     """
 
     type: str
@@ -74,6 +80,9 @@ class TaskSpec(msgspec.Struct, frozen=True):
     id: str | None = None
     deadline: Moment | None = None
     max_tries: int = DEFAULT_MAX_TRIES
+    unique_key: str | None = None
+    unique_for: Span | None = None
+    unique_until_end: bool = False
 
 
 class Client:
@@ -105,6 +114,7 @@ class Client:
         self._stack: AsyncExitStack | None = None
         self._store: Store | None = None
         self._admin: Admin | None = None
+        self._unique: UniqueKeys | None = None
         self._queues: set[str] = set()
         self._queues_lock = asyncio.Lock()
 
@@ -161,6 +171,7 @@ class Client:
             transport = await stack.enter_async_context(open_transport(connection, fast=self._connection is None))
             jetstream = JetStream(transport, prefix=self._prefix, timeout=self._timeout)
             self._store = Store(jetstream)
+            self._unique = UniqueKeys(self._store)
             self._admin = Admin(jetstream, self._store, self._signer)
             self._stack = stack.pop_all()
         return self
@@ -169,7 +180,7 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         stack, self._stack = self._stack, None
-        self._store = self._admin = None
+        self._store = self._admin = self._unique = None
         self._queues.clear()
         if stack is not None:
             await stack.aclose()
@@ -199,11 +210,16 @@ class Client:
         id: str | None = None,  # noqa: A002 - the task's own word
         deadline: Moment | None = None,
         max_tries: int = DEFAULT_MAX_TRIES,
+        unique_key: str | None = None,
+        unique_for: Span | None = None,
+        unique_until_end: bool = False,
     ) -> TaskRecord:
         """Store a task and put it into a queue.
 
         With an id of the caller's, doing it again is safe and makes one task: the second call finds the first one's
-        and finishes what may be left of it. The queue `DEFAULT` and the task store are made when they are not there.
+        and finishes what may be left of it. With a unique key there is one task for the whole window, whoever enqueues
+        it: the others get that one, as it then is. A key whose task is gone is free again. The queue `DEFAULT` and the
+        task store are made when they are not there.
 
         Args:
             type: the task's type, which decides about the handler.
@@ -212,19 +228,24 @@ class Client:
             id: a chosen id; None for a new one.
             deadline: no try begins after it.
             max_tries: how often it is tried, <= 0 for no limit.
+            unique_key: any text; of the tasks with this key within `unique_for` there is one. Keys are shared by all
+                types and queues.
+            unique_for: how long the key stands for its first task, rounded up to seconds.
+            unique_until_end: make room also when that task has ended before.
 
         Returns:
-            The task as it is stored.
+            The task as it is stored; with a unique key it may be another one, with another id.
 
         Raises:
-            UsageError: a name, the payload or the deadline is wrong, or another task has this id; nothing was stored.
+            UsageError: a name, the payload, the deadline or the key is wrong, another task has this id, or one of
+                another type or queue has the key; nothing was stored.
             QueueNotFoundError: there is no such queue; make it with `ajc queue add NAME` or
                 `await client.admin.create_queue(Queue(NAME))`.
             QueueFullError: the queue takes no more; the task is stored as `queue_error`, enqueue it again later.
             OutcomeUnknownError: no answer in time; enqueue it again with the same id.
             StoreError: the store failed or said no.
         """
-        spec = TaskSpec(type, payload, queue, id, deadline, max_tries)
+        spec = TaskSpec(type, payload, queue, id, deadline, max_tries, unique_key, unique_for, unique_until_end)
         return await self._enqueue(spec, queue)
 
     @overload
@@ -297,9 +318,13 @@ class Client:
         return [done[number] for number in range(len(done))]
 
     async def _enqueue(self, spec: TaskSpec, queue: str) -> TaskRecord:
+        unique = Unique.of(spec.unique_key, spec.unique_for, until_end=spec.unique_until_end)
         record = self._signed(_new_record(spec, spec.queue or queue, time.time_ns()))
         await self._need_queue(record.queue)
         try:
+            if unique is not None:
+                assert self._unique is not None
+                return await self._unique.enqueue(record, unique)
             return await enqueue(self.store, record)
         except QueueNotFoundError:
             self._queues.discard(record.queue)

@@ -6,7 +6,8 @@ meanings are those of the engine's rules: a refused item makes the task `queue_e
 """
 
 import logging
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeAlias
 
 from aj_sdk.errors import (
     ConflictError,
@@ -25,7 +26,7 @@ from aj_sdk.wire.state import TaskState
 from aj_sdk.wire.stored import Stored
 from aj_sdk.wire.task import TaskRecord
 
-__all__ = ["enqueue", "loaded", "place", "publish_state", "start_over"]
+__all__ = ["check_size", "enqueue", "loaded", "place", "publish_state", "start_over"]
 
 _log: Final = logging.getLogger(__name__)
 
@@ -34,12 +35,16 @@ _AGAIN: Final = frozenset({TaskState.NEW, TaskState.BLOCKED, TaskState.QUEUE_ERR
 """States in which enqueueing a task again puts its item there; in the others it has been, or will come by itself."""
 
 
-async def enqueue(store: Store, record: TaskRecord) -> TaskRecord:
+Saved: TypeAlias = Callable[[int], Awaitable[None]]
+
+
+async def enqueue(store: Store, record: TaskRecord, *, saved: Saved | None = None) -> TaskRecord:
     """Store a new task and put its item into its queue; a task that is there already is taken up where it stands.
 
     Args:
         store: where.
         record: the task, in state `new` or `blocked`, with its queue.
+        saved: called with the record's sequence when it is saved, before anybody is told; what it raises ends it there.
 
     Returns:
         The task as it is stored.
@@ -52,9 +57,7 @@ async def enqueue(store: Store, record: TaskRecord) -> TaskRecord:
         RefusedError: the server said no.
         OutcomeUnknownError: no answer in time; calling again is safe.
     """
-    size, limit = len(record.to_wire()), store.jetstream.transport.max_payload - HEADROOM
-    if size > limit:
-        raise TaskTooLargeError(record.id, size, limit)
+    check_size(store, record)
     for _ in range(_ATTEMPTS):
         try:
             sequence = await store.save_surely(record, expected=0)
@@ -66,9 +69,22 @@ async def enqueue(store: Store, record: TaskRecord) -> TaskRecord:
                 return await _enqueue_again(store, stored, record)
             except ConflictError:
                 continue
+        if saved is not None:
+            await saved(sequence)
         await publish_state(store, record)
         return await place(store, record, sequence, replace=False)
     raise ConflictError(record.id, 0)
+
+
+def check_size(store: Store, record: TaskRecord) -> None:
+    """Make sure that a task fits, and has room to grow.
+
+    Raises:
+        TaskTooLargeError: it does not.
+    """
+    size, limit = len(record.to_wire()), store.jetstream.transport.max_payload - HEADROOM
+    if size > limit:
+        raise TaskTooLargeError(record.id, size, limit)
 
 
 async def _enqueue_again(store: Store, stored: Stored, wanted: TaskRecord) -> TaskRecord:

@@ -14,6 +14,7 @@ from aj_bridge.faces.cli.filters import filter_options, task_filter
 from aj_bridge.faces.cli.frame import Group, confirm, leaf, signature_options, subgroup, with_client
 from aj_bridge.faces.cli.params import DURATION
 from aj_sdk.client import Client
+from aj_sdk.ids import new_id
 from aj_sdk.wire.names import DEFAULT_QUEUE
 from aj_sdk.wire.task import DEFAULT_MAX_TRIES
 
@@ -37,6 +38,7 @@ def register(root: Group) -> None:
     "ajc task add email:new hello",
     'ajc task add email:new \'{"to": "a@example.net"}\' --raw -q EMAIL --deadline 1h',
     "ajc task add image:scale @picture.png --raw --id picture-17",
+    "ajc task add report:build 2026-11 --unique-key report-2026-11 --unique-for 1h",
 )
 @click.argument("type")
 @click.argument("payload")
@@ -44,6 +46,9 @@ def register(root: Group) -> None:
 @click.option("--deadline", type=DURATION, help="How long from now a try may begin at the latest.")
 @click.option("--tries", type=int, default=DEFAULT_MAX_TRIES, show_default=True, help="Tries; 0 for no limit.")
 @click.option("--id", "task_id", help="Id of the task; doing it again with the same id makes no second task.")
+@click.option("--unique-key", metavar="TEXT", help="Make no second task with this key within --unique-for.")
+@click.option("--unique-for", type=DURATION, help="How long the key stands for its first task.")
+@click.option("--unique-until-end", is_flag=True, help="Make room also when that task has ended before.")
 @click.option("--raw", is_flag=True, help="Store PAYLOAD as it is; @FILE reads a file, - reads standard input.")
 @_JSON
 @with_client
@@ -57,6 +62,9 @@ async def _add(
     deadline: timedelta | None,
     tries: int,
     task_id: str | None,
+    unique_key: str | None,
+    unique_for: timedelta | None,
+    unique_until_end: bool,
     raw: bool,
     as_json: bool,
 ) -> None:
@@ -66,9 +74,22 @@ async def _add(
     --raw.
     """
     body = _raw_payload(payload) if raw else payload
-    task = await client.enqueue(type, body, queue=queue, deadline=deadline, max_tries=tries, id=task_id)
+    wanted_id = task_id or new_id()
+    task = await client.enqueue(
+        type,
+        body,
+        queue=queue,
+        deadline=deadline,
+        max_tries=tries,
+        id=wanted_id,
+        unique_key=unique_key,
+        unique_for=unique_for,
+        unique_until_end=unique_until_end,
+    )
     if as_json:
         output.print_json(task.to_map())
+    elif task.id != wanted_id:
+        click.echo(f"Task {task.id} has this key already, state {task.state.value or 'unknown'}")
     else:
         click.echo(f"Enqueued task {task.id}")
 

@@ -141,6 +141,17 @@ def test_the_same_id_again_is_the_same_task_and_another_one_is_refused(ajc: Ajc)
 
 
 @pytest.mark.server
+def test_a_unique_key_makes_one_task_and_tells_which(ajc: Ajc) -> None:
+    words = ("task", "add", "a", "x", "--unique-key", "report 2026-11", "--unique-for", "1h")
+    assert ajc(*words, "--id", "t1") == "Enqueued task t1\n"
+    assert ajc(*words) == "Task t1 has this key already, state new\n"
+    assert ajc.json(*words)["id"] == "t1"
+    ajc("task", "cancel", "t1")
+    assert ajc(*words, "--id", "t2", "--unique-until-end") == "Enqueued task t2\n"
+    assert "a unique_key needs unique_for" in ajc("task", "add", "a", "x", "--unique-key", "k", code=2)
+
+
+@pytest.mark.server
 def test_tasks_are_listed_by_condition_and_up_to_a_limit(ajc: Ajc) -> None:
     ajc("queue", "add", "EMAIL", "--entries", "1")
     ajc("task", "add", "a", "x", "--id", "t1", "-q", "EMAIL")
