@@ -56,10 +56,15 @@ def _typescript_types() -> str:
     return str(importlib.import_module("wire_types").typescript())
 
 
+def _language(name: str) -> Callable[[], str]:
+    return lambda: filled(f"{name}.md", importlib.import_module("languages").sections(name))
+
+
 PAGES: Final[dict[str, Callable[[], str]]] = {
     "lifecycle.md": _lifecycle,
     "operations.md": _operations,
     "protocol.md": _protocol,
+    **{f"{name}.md": _language(name) for name in ("go", "java", "node", "python", "rust", "shell")},
     "../interop/go/ajtypes/types.go": _go_types,
     "../interop/node/types.d.ts": _typescript_types,
 }

@@ -1,11 +1,13 @@
 """The examples do what they say, word for word, with a real bridge beside them."""
 
+import json
 import sys
 from pathlib import Path
 
 import pytest
 from tests.acceptance.processes import Process
 from tests.acceptance.world import World
+from tests.interop.asking import SUBJECT, ask, connected, outcome, task
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180)]
 
@@ -67,3 +69,25 @@ async def test_the_embedding_program_handles_its_own_tasks(world: World) -> None
         "quote: {'tea': 103, 'honey': 105}",
     ]
     assert program.err == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        (sys.executable, str(EXAMPLES / "minimal.py")),
+        (
+            *(sys.executable, "-m", "aj_bridge", "respond", "--type", "email:new", "--stdin", "payload", "--"),
+            str(EXAMPLES / "shell" / "send-email"),
+        ),
+    ],
+    ids=["python", "shell"],
+)
+async def test_the_least_gives_the_three_outcomes(world: World, command: tuple[str, ...]) -> None:
+    await world.ready(world.crew.start("least", *command, AJ_SERVER=world.crew.url))
+    async with connected(world.crew.url) as nc:
+        reply = await ask(nc, SUBJECT, task(b'{"to": "a@example.net"}'))
+        assert (json.loads(reply.data), reply.headers) == ({"sent": "a@example.net"}, None)
+        _, headers = outcome(await ask(nc, SUBJECT, task(b'{"to": "nobody@example.net"}')))
+        assert list(headers) == ["AJ-Error"]
+        assert headers["AJ-Error"].endswith("no such mailbox")
+        assert outcome(await ask(nc, SUBJECT, task(b"{}"))) == (b"", {"AJ-Terminate": "no address"})
