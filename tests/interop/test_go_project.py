@@ -186,6 +186,43 @@ async def test_we_enqueue_and_a_go_worker_runs_it(go: Go, go_workers: bool) -> N
     assert [(call["id"], call["outcome"]) for call in await stop(worker)] == [(task.id, "ok")]
 
 
+async def test_a_cancelled_task_is_terminated_for_go_too_and_its_worker_never_gets_it(go: Go) -> None:
+    world = go.world
+    await world.client.admin.create_queue(Queue("Q", max_run_time=timedelta(minutes=1), go_workers=True))
+    cancelled = await world.client.enqueue("email:new", queue="Q")
+    await world.client.cancel(cancelled.id, reason="not needed")
+    deleted = await world.client.enqueue("email:new", queue="Q")
+    await world.client.admin.tasks.delete(deleted.id)
+    worker = go.start("work", "--queue", "Q")
+    await world.ready(worker)
+    after = await world.client.enqueue("email:new", queue="Q")
+    await world.client.result(after.id, timeout=world.patience(30))
+    task = await go.load(cancelled.id)
+    assert (task["state"], task["last_err"], task["tries"]) == ("terminated", "cancelled: not needed", 0)
+    assert [call["id"] for call in await stop(worker)] == [after.id]
+
+
+async def test_what_a_go_worker_makes_of_a_task_that_was_cancelled_meanwhile_is_refused(go: Go) -> None:
+    world = go.world
+    await world.client.admin.create_queue(Queue("Q", max_run_time=timedelta(minutes=1), go_workers=True))
+    handlers = world.crew.handlers("work")
+    worker = go.start("work", "--queue", "Q", "--mode", "remote", "--type", "work")
+    await world.ready(handlers, worker)
+    held = await world.client.enqueue("work", {"do": "hold"}, queue="Q")
+    await handlers.says(f"began {held.id} 1")
+    ended = await world.client.cancel(held.id)
+    handlers.tell(f"release {held.id} 1")
+    await handlers.says(f"ended {held.id} 1")
+    # It goes on with the next one, and what it had of the first is not saved.
+    after = await world.client.enqueue("work", queue="Q")
+    await world.client.result(after.id, timeout=world.patience(30))
+    assert await world.client.load(held.id) == ended
+    assert (ended.state, ended.tries) == (TaskState.TERMINATED, 1)
+    await world.client.admin.tasks.retry(held.id)
+    assert (await world.ended(held.id)).state is TaskState.COMPLETE
+    await handlers.says(f"began {held.id} 1", count=2)
+
+
 async def test_we_enqueue_and_a_go_worker_tries_again_and_gives_up(go: Go) -> None:
     world = go.world
     await world.client.admin.create_queue(Queue("Q", max_run_time=timedelta(minutes=1), go_workers=True))
