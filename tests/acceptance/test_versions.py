@@ -38,13 +38,13 @@ async def world(
 async def test_success_and_failure(world: World) -> None:
     await world.ready(world.crew.bridge("Q"), world.crew.handlers("work"))
     done = await world.client.enqueue_many([("work", {})] * 50, queue="Q")
-    terminated = await world.client.enqueue("work", {"do": "terminate", "error": "never"}, queue="Q")
     for task in done:
         ended = await world.ended(task.id)
         assert (ended.state, ended.tries) == (TaskState.COMPLETE, 1)
-    assert (await world.ended(terminated.id)).state is TaskState.TERMINATED
-    letter = await world.client.store.jetstream.last("CHORIA_AJ_DEAD", f"CHORIA_AJ.X.terminated.Q.{terminated.id}")
-    assert letter is not None
+    async with world.overhear("CHORIA_AJ.X.>") as letters:
+        terminated = await world.client.enqueue("work", {"do": "terminate", "error": "never"}, queue="Q")
+        assert (await world.ended(terminated.id)).state is TaskState.TERMINATED
+        assert (await letters.message()).subject == f"CHORIA_AJ.X.terminated.Q.{terminated.id}"
 
 
 async def test_a_failed_task_comes_back_when_its_delay_is_over(world: World, version: str) -> None:
