@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
+from random import Random
 
 import pytest
 from tests.bridge.engine.bridges import DONE, QUEUE, Invocation, Outcome, Site, site
@@ -91,6 +92,13 @@ class Shared:
         """Change the number of slots; what runs beyond it ends in its own time."""
         self._allowed = max(self._allowed, slots)
         self.slots.resize(slots)
+
+    def names(self) -> list[str]:
+        return [f"{name}{number + 1}" for name, count in self._numbers.items() for number in range(count)]
+
+    async def take_back(self) -> None:
+        for storage in self.storages.values():
+            await storage.items.take_back()
 
     def stop(self) -> None:
         self._stop.set()
@@ -236,8 +244,7 @@ async def test_a_bridge_that_pauses_takes_nothing_until_it_goes_on(weights: dict
     async with shared.working():
         await asyncio.sleep(3.5)
         shared.slots.pause()
-        for storage in shared.storages.values():
-            await storage.items.take_back()
+        await shared.take_back()
         await asyncio.sleep(2)
         ended = shared.ended["A"]
         await asyncio.sleep(60)
@@ -246,6 +253,42 @@ async def test_a_bridge_that_pauses_takes_nothing_until_it_goes_on(weights: dict
         await asyncio.sleep(1.5)
         assert shared.ended["A"] > ended
         shared.here.world.queue("A").clear()
+
+
+@virtual_time
+@pytest.mark.parametrize("seed", range(16))
+async def test_whatever_is_done_to_it_every_task_ends_and_no_slot_gets_lost(seed: int) -> None:
+    chance = Random(seed)
+    shared = Shared(chance.randint(1, 8), {"A": None, "B": 3, "C": None}, A=0.3, B=2.0, C=chance.choice([0.0, 20.0]))
+    links = [storage.link for storage in shared.storages.values()]
+    async with shared.working():
+        for _ in range(80):
+            await asyncio.sleep(chance.expovariate(1.0))
+            match chance.randrange(7):
+                case 0 | 1 | 2:
+                    shared.enqueue(chance.choice("ABC"), chance.randint(1, 15))
+                case 3:
+                    shared.resize(chance.randint(1, 12))
+                    await shared.take_back()
+                case 4:
+                    shared.slots.pause()
+                    await shared.take_back()
+                    await asyncio.sleep(chance.uniform(0, 5))
+                    shared.slots.resume()
+                case 5:
+                    link = chance.choice(links)
+                    link.cut()
+                    await asyncio.sleep(chance.choice([0.1, 3.0, 40.0]))  # the last is longer than the lease
+                    link.mend()
+                case 6:
+                    settings = QueueSettings(
+                        name="A", weight=chance.randint(1, 9), max_concurrent=chance.randint(1, 50)
+                    )
+                    shared.here.world.queue("A").configure(settings)
+        async with asyncio.timeout(20_000):
+            for name in shared.names():
+                await shared.here.ended(name)
+    assert {call.task.id for call in shared.here.handlers.calls} == set(shared.names())
 
 
 @virtual_time
