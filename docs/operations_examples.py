@@ -16,6 +16,7 @@ from aj_sdk.queue import Queue
 from aj_sdk.responder import close_call
 from aj_sdk.store import FIRED_TTL, HEADROOM
 from aj_sdk.streams import DEAD_LETTERS_KEPT_NS
+from aj_sdk.unique import MAX_KEY_BYTES, Unique
 from aj_sdk.wire.call import MAX_ERROR_BYTES, Completed
 from aj_sdk.wire.headers import MAX_HEADER_BYTES
 from aj_sdk.wire.names import H_TERMINATE, MAX_NAME, check_name
@@ -102,6 +103,11 @@ def _limits() -> str:
         ("`last_err`", f"{MAX_ERROR_BYTES // KIB} KiB", "cut"),
         ("`AJ-Retry-After-Ms`, `RetryLater`", "366 days", "longer ones count as 366 days; no number: the backoff"),
         ("integers in records", "64 bits", _error(lambda: TaskRecord.from_map({**task.to_map(), "max_tries": 2**63}))),
+        (
+            "a unique key and its window",
+            f"{MAX_KEY_BYTES} bytes of UTF-8; 1 second to 366 days, 31 days before nats-server 2.11",
+            _error(lambda: Unique.of("", 60)),
+        ),
         ("items in a queue", "`--entries` of the queue", f"`{QueueFullError('EMAIL', ID)}`; the task is `queue_error`"),
         ("a queue's replicas", "1 to 5", _error(lambda: Queue("EMAIL", replicas=6))),
         ("a queue's max run time", "at least 1 ms", _error(lambda: Queue("EMAIL", max_run_time=0))),
