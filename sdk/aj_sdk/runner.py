@@ -22,14 +22,15 @@ from nats.aio.client import Client as NatsClient
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from aj_sdk.calling import begin, within_deadline
 from aj_sdk.connect import ConnectionFlags, ConnectOptions, connect, resolve_connection
 from aj_sdk.errors import NotConnectedError, StoreError, UsageError
 from aj_sdk.handling import TASK_LOGGER, Task
-from aj_sdk.responder import close_call, failed, open_call, succeeded
+from aj_sdk.responder import close_call, open_call
 from aj_sdk.services import DEFAULT_SERVICES, Service, Services
 from aj_sdk.threads import Threads
 from aj_sdk.transport import drain, settle
-from aj_sdk.wire.call import Failed, Reply, Terminated
+from aj_sdk.wire.call import Failed, Reply
 
 __all__ = ["DEFAULT_CONCURRENCY", "DEFAULT_GRACE_S", "HandlerStats", "Runner", "loop_factory", "run"]
 
@@ -333,23 +334,10 @@ class Runner:
         if refusal is not None:
             task.log.warning("%s", refusal.error)
             return refusal
-        work: asyncio.Future[Reply]
-        if lane.service.is_async:
-            work = asyncio.create_task(_call_coroutine(lane.service, task))
-        else:
-            work = self._threads.submit(functools.partial(_call_function, lane.service, task))
+        work = begin(lane.service, task, self._threads)
         self._work.add(work)
         work.add_done_callback(functools.partial(self._free_slot, lane))
-        try:
-            await asyncio.wait({work}, timeout=task.remaining)
-        finally:
-            # A thread's future must stay as it is: it tells when the slot is free.
-            if isinstance(work, asyncio.Task) and not work.done():
-                work.cancel()
-        if not work.done():
-            task.log.warning("deadline exceeded")
-            return Failed("deadline exceeded")
-        return Failed("CancelledError") if work.cancelled() else work.result()
+        return await within_deadline(work, task)
 
     async def _take_slot(self, lane: _Lane, task: Task) -> Failed | None:
         """Wait for a slot of the handler's and one of the runner's; say why not when there is none in time."""
@@ -380,39 +368,6 @@ class Runner:
         lane.in_flight -= 1
         lane.slots.release()
         self._slots.release()
-
-
-async def _call_coroutine(service: Service, task: Task) -> Reply:
-    try:
-        return _log_reply(task, succeeded(await service.bind(task)()), None)
-    except (KeyboardInterrupt, GeneratorExit):
-        raise
-    except BaseException as err:
-        # The task boundary. SystemExit is a failed try too: one handler does not end the program of the others.
-        current = asyncio.current_task()
-        if isinstance(err, asyncio.CancelledError) and current is not None and current.cancelling():
-            raise
-        return _log_reply(task, failed(err), err)
-
-
-def _call_function(service: Service, task: Task) -> Reply:
-    try:
-        return _log_reply(task, succeeded(service.bind(task)()), None)
-    except BaseException as err:  # noqa: BLE001 - the task boundary, in a thread of our own
-        return _log_reply(task, failed(err), err)
-
-
-def _log_reply(task: Task, reply: Reply, error: BaseException | None) -> Reply:
-    """Log an outcome, and return it. Only a failure that nobody planned has a traceback."""
-    if isinstance(reply, Terminated):
-        task.log.warning("terminated: %s", reply.error)
-    elif isinstance(reply, Failed) and reply.retry_after_ns is not None:
-        task.log.info("to be tried again in %.3f s: %s", reply.retry_after_ns / 1e9, reply.error)
-    elif isinstance(reply, Failed):
-        task.log.error("handler failed: %s", reply.error, exc_info=error)
-    else:
-        task.log.debug("handled")
-    return reply
 
 
 def run(

@@ -16,10 +16,12 @@ from aj_bridge.core.retention import KEEP_ALL, Retention
 from aj_bridge.core.retry import POLICIES, RetryPolicy
 from aj_bridge.engine.cancels import Cancels
 from aj_bridge.engine.clock import Clock
+from aj_bridge.engine.commands import Commands
 from aj_bridge.engine.control import control_answers
 from aj_bridge.engine.dispatch import Dispatch, RemoteHandlers
 from aj_bridge.engine.dropped import DroppedItems
 from aj_bridge.engine.duties import Duty, on_duty
+from aj_bridge.engine.functions import Functions
 from aj_bridge.engine.held import HeldClaims
 from aj_bridge.engine.meter import POLL_ERRORS, POLLS, Meter, NoMeter
 from aj_bridge.engine.parts import Parts
@@ -209,8 +211,15 @@ class Bridge:
             StoreError: the store failed while binding.
         """
         peers = NatsPeers(self._jetstream.transport, self.id, self._holds)
-        dispatch = {RouteKind.REMOTE: RemoteHandlers(self._jetstream.transport, self._clock)}
+        transport = self._jetstream.transport
+        functions = Functions(self._clock)
+        dispatch: dict[RouteKind, Dispatch] = {
+            RouteKind.REMOTE: RemoteHandlers(transport, self._clock),
+            RouteKind.FUNCTION: functions,
+            RouteKind.COMMAND: Commands(self._clock, max_output=transport.max_payload, environ=os.environ),
+        }
         async with contextlib.AsyncExitStack() as stack:
+            stack.callback(functions.close)
             for queue in self.options.queues:
                 self._lines.append(await stack.enter_async_context(self._line(queue, peers, dispatch)))
             stack.callback(self._slots.close)

@@ -141,6 +141,8 @@ async def _follow(
         await _end(process, limits.kill_after)
         raise
     finally:
+        # The only way to close our ends, where somebody in a session of his own holds the others.
+        process._transport.close()  # type: ignore[attr-defined] # noqa: SLF001
         for task in pipes:
             task.cancel()
         await asyncio.gather(*pipes, return_exceptions=True)

@@ -6,7 +6,7 @@ from aj_bridge.engine.clock import Clock
 from aj_bridge.engine.router import Invocation, Nobody, Outcome
 from aj_sdk.errors import MessageTooLargeError, NoRespondersError, NotConnectedError, OutcomeUnknownError
 from aj_sdk.transport import Transport
-from aj_sdk.wire.call import Failed, Terminated, call_headers, read_reply
+from aj_sdk.wire.call import Cause, Failed, Terminated, call_headers, read_reply
 from aj_sdk.wire.times import NS_PER_S, format_duration
 
 __all__ = ["Dispatch", "RemoteHandlers"]
@@ -50,7 +50,8 @@ class RemoteHandlers:
         except NoRespondersError:
             raise Nobody(subject) from None
         except OutcomeUnknownError:
-            return Failed(f"no reply from a handler on {subject} within {format_duration(run_time_ns)}")
+            waited = format_duration(run_time_ns)
+            return Failed(f"no reply from a handler on {subject} within {waited}", cause=Cause.DEADLINE)
         except MessageTooLargeError as err:
             return Terminated(f"the task does not fit a request: {err}")
         except NotConnectedError as err:

@@ -5,6 +5,7 @@ Source of the first half of the headers: the Go project's request_reply_handler.
 """
 
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Final, TypeAlias
 
 import msgspec
@@ -36,6 +37,7 @@ __all__ = [
     "REPLY_HEADERS",
     "REQUEST_HEADERS",
     "Call",
+    "Cause",
     "Completed",
     "Failed",
     "Reply",
@@ -65,6 +67,14 @@ REQUEST_HEADERS: Final[Mapping[str, bool]] = {
 REPLY_HEADERS: Final = (H_ERROR, H_TERMINATE, H_RETRY_AFTER_MS, H_SERVICE_ERROR, H_SERVICE_ERROR_CODE)
 
 
+class Cause(StrEnum):
+    """Why a call failed, as the attempts of a task tell it."""
+
+    ERROR = "failed"
+    DEADLINE = "deadline"
+    PROGRESS = "progress_missed"
+
+
 class Completed(msgspec.Struct, frozen=True):
     """The handler succeeded; `result` is its reply's body, byte for byte."""
 
@@ -77,10 +87,12 @@ class Failed(msgspec.Struct, frozen=True):
     Attributes:
         error: becomes `last_err`.
         retry_after_ns: when to try again instead of the backoff; None for the backoff.
+        cause: whether the handler said so, or nothing was heard of it.
     """
 
     error: str
     retry_after_ns: int | None = None
+    cause: Cause = Cause.ERROR
 
 
 class Terminated(msgspec.Struct, frozen=True):

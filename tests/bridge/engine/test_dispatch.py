@@ -12,7 +12,7 @@ from aj_bridge.engine.dispatch import RemoteHandlers
 from aj_bridge.engine.router import EACH, Invocation, Nobody, Route
 from aj_sdk.ids import new_id
 from aj_sdk.transport import Message, NatsTransport, settle
-from aj_sdk.wire.call import Completed, Failed, Terminated
+from aj_sdk.wire.call import Cause, Completed, Failed, Terminated
 from aj_sdk.wire.names import HANDLER_QUEUE_GROUP
 from aj_sdk.wire.state import TaskState
 from aj_sdk.wire.task import TaskRecord
@@ -137,7 +137,7 @@ async def test_a_handler_that_does_not_answer_within_the_run_time_failed(
     subject = f"CHORIA_AJ.H.T.{task_type}"
     async with answering(other, subject, lambda _message: None):
         outcome = await handlers.call(wanted(task(task_type), run_time_ns=50 * NS_PER_MS))
-    assert outcome == Failed(f"no reply from a handler on {subject} within 50ms")
+    assert outcome == Failed(f"no reply from a handler on {subject} within 50ms", cause=Cause.DEADLINE)
 
 
 async def test_a_reply_that_comes_too_late_is_nobodys(handlers: RemoteHandlers, other: NatsTransport) -> None:

@@ -1,0 +1,123 @@
+"""Calling an external command: the task in a file, the result on standard output, the verdict in the exit code."""
+
+import asyncio
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from aj_bridge.core.exits import reply_of_exit
+from aj_bridge.engine.children import ChildLimits, run_child
+from aj_bridge.engine.clock import Clock
+from aj_bridge.engine.router import Invocation, Outcome
+from aj_sdk.errors import UsageError
+from aj_sdk.wire.call import Cause, Failed, Terminated, handler_deadline_ns
+from aj_sdk.wire.task import TaskRecord
+from aj_sdk.wire.times import NS_PER_S, format_duration, format_time
+
+__all__ = ["Commands", "check_command"]
+
+_log = logging.getLogger(__name__)
+
+_MAX_LINES: Final = 1000
+_ESCAPES: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code != ord("\t")}
+
+
+def check_command(path: str | Path) -> Path:
+    """Return the absolute path of a command.
+
+    Raises:
+        UsageError: there is no such file, or it can't be executed.
+    """
+    # Absolute: what a relative one means must not change with the working directory.
+    command = Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100 - without following links
+    if not command.is_file():
+        raise UsageError(f"command {path}: there is no such file")
+    if not os.access(command, os.X_OK):
+        raise UsageError(f"command {path}: the file can't be executed; chmod +x makes it so")
+    return command
+
+
+class Commands:
+    """`Dispatch` by running the route's command.
+
+    The command finds the path of a file with the task in `CHORIA_AJ_TASK`. It is told to end at the deadline that a
+    remote handler has, and killed with its process group when the run time is over.
+
+    Args:
+        clock: the time.
+        max_output: bytes that it may print; more ends the task.
+        environ: the environment that it gets beside what tells of the task.
+    """
+
+    def __init__(self, clock: Clock, *, max_output: int, environ: Mapping[str, str]) -> None:
+        self._clock = clock
+        self._max_output = max_output
+        self._environ = environ
+
+    async def call(self, invocation: Invocation) -> Outcome:
+        """See `Dispatch`."""
+        command = invocation.route.command
+        assert command is not None
+        now_ns = self._clock.now_ns()
+        give_up_ns = now_ns + invocation.run_time_ns
+        deadline_ns = handler_deadline_ns(now_ns, give_up_ns)
+        limits = ChildLimits(max_output=self._max_output, kill_after=(give_up_ns - deadline_ns) / NS_PER_S)
+        try:
+            with _task_file(invocation.task) as path:
+                environ = {**self._environ, **_told(invocation, path, deadline_ns)}
+                lines = _log_lines(command, invocation.task)
+                async with asyncio.timeout((deadline_ns - now_ns) / NS_PER_S):
+                    ended = await run_child([command], limits=limits, environ=environ, on_error_line=lines)
+        except TimeoutError:
+            waited = format_duration(deadline_ns - now_ns)
+            return Failed(f"the command did not end within {waited}, and was ended", cause=Cause.DEADLINE)
+        except OSError as err:
+            return Failed(f"the command could not be started: {err.strerror or err}")
+        if ended.overflow:
+            return Terminated(f"the command printed more than {self._max_output} bytes")
+        return reply_of_exit(ended.code, ended.output, ended.complaint)
+
+
+def _told(invocation: Invocation, path: Path, deadline_ns: int) -> dict[str, str]:
+    task = invocation.task
+    return {
+        "CHORIA_AJ_TASK": str(path),
+        "CHORIA_AJ_TASK_ID": task.id,
+        "CHORIA_AJ_TASK_TYPE": task.type,
+        "CHORIA_AJ_TASK_TRY": str(task.tries),
+        "CHORIA_AJ_QUEUE": task.queue,
+        "CHORIA_AJ_INVOCATION": invocation.id,
+        "CHORIA_AJ_DEADLINE": format_time(deadline_ns),
+    }
+
+
+@contextmanager
+def _task_file(task: TaskRecord) -> Iterator[Path]:
+    """Write a task into a file that only this user can read, in a folder of its own, for as long as it is needed."""
+    with tempfile.TemporaryDirectory(prefix="aj-task-", ignore_cleanup_errors=True) as folder:
+        path = Path(folder) / "task.json"
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(task.to_wire())
+        yield path
+
+
+def _log_lines(command: Path, task: TaskRecord) -> Callable[[str], None]:
+    fields = {"task_id": task.id, "task_type": task.type, "queue": task.queue, "tries": task.tries}
+    lines = 0
+
+    def take(line: str) -> None:
+        nonlocal lines
+        lines += 1
+        if lines <= _MAX_LINES:
+            _log.info("%s: %s", command.name, line.translate(_ESCAPES), extra=fields)
+        elif lines == _MAX_LINES + 1:
+            _log.warning(
+                "%s: wrote more than %d lines, the others are not logged", command.name, _MAX_LINES, extra=fields
+            )
+
+    return take

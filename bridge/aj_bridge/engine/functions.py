@@ -1,0 +1,83 @@
+"""Calling a Python function in the bridge's own process; the same functions that a handler's process has."""
+
+import asyncio
+from typing import Final
+
+from aj_bridge.engine.clock import Clock
+from aj_bridge.engine.router import Invocation, Outcome
+from aj_sdk.calling import begin, within_deadline
+from aj_sdk.handling import Task
+from aj_sdk.threads import Threads
+from aj_sdk.wire.call import Call, Failed, handler_deadline_ns
+from aj_sdk.wire.names import PROTOCOL
+from aj_sdk.wire.times import NS_PER_S
+
+__all__ = ["Functions"]
+
+_MAX_OVERDUE: Final = 100
+_CANCEL_TIMEOUT_S: Final = 2.0
+
+
+class Functions:
+    """`Dispatch` by calling the route's function.
+
+    A coroutine is cancelled at its deadline, and when its call is. A plain function runs in a thread and can't be: it
+    runs to its end, and nobody looks at what it returns. When a hundred of them outlast their deadlines, further calls
+    of plain functions fail until one has ended.
+
+    Args:
+        clock: the time.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._threads = Threads()
+        self._overdue = 0
+
+    def close(self) -> None:
+        """Let the threads end, each when its call does."""
+        self._threads.close()
+
+    async def call(self, invocation: Invocation) -> Outcome:
+        """See `Dispatch`."""
+        service = invocation.route.service
+        assert service is not None
+        if not service.is_async and self._overdue >= _MAX_OVERDUE:
+            return Failed(f"{self._overdue} calls of functions outlast their deadlines, and no more are begun")
+        task = self._task(invocation)
+        work = begin(service, task, self._threads)
+        try:
+            return await within_deadline(work, task)
+        finally:
+            if not work.done():
+                await self._outlasting(work)
+
+    def _task(self, invocation: Invocation) -> Task:
+        now_ns = self._clock.now_ns()
+        deadline_ns = handler_deadline_ns(now_ns, now_ns + invocation.run_time_ns)
+        call = Call(
+            task=invocation.task,
+            invocation=invocation.id,
+            try_=invocation.task.tries,
+            protocol=PROTOCOL,
+            deadline_ns=deadline_ns,
+            timeout_ns=deadline_ns - now_ns,
+        )
+        service = invocation.route.service
+        return Task(
+            call,
+            expires=self._clock.monotonic() + (deadline_ns - now_ns) / NS_PER_S,
+            logger=None if service is None else service.logger,
+            clock=self._clock.monotonic,
+        )
+
+    async def _outlasting(self, work: asyncio.Future[Outcome]) -> None:
+        if isinstance(work, asyncio.Task):
+            # It was cancelled, and has a moment to clean up; one that does not end on that is left behind.
+            await asyncio.wait({work}, timeout=_CANCEL_TIMEOUT_S)
+            return
+        self._overdue += 1
+        work.add_done_callback(self._ended_at_last)
+
+    def _ended_at_last(self, _work: asyncio.Future[Outcome]) -> None:
+        self._overdue -= 1
