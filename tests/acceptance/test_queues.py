@@ -1,5 +1,6 @@
 """Several queues in one real bridge: their shares under load, what can be changed and told while it runs."""
 
+import asyncio
 import json
 import re
 import sys
@@ -8,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 from tests.acceptance.processes import Process
-from tests.acceptance.world import World
+from tests.acceptance.world import World, read_metrics
 
 from aj_sdk.client import TaskSpec
 from aj_sdk.queue import Queue
@@ -55,14 +56,19 @@ async def test_queues_share_a_bridge_by_their_weights_under_load(world: World) -
         await world.client.enqueue_many([TaskSpec("work", order) for _ in range(count)], queue=name)
     async with world.overhear("CHORIA_AJ.E.task_state.*") as events:
         more = options("NORMAL=3", "LOW=1")
-        bridge = world.crew.bridge("CRITICAL=6", *more, "--concurrency", str(SLOTS), create=False)
+        more += ["--concurrency", str(SLOTS), "--monitor", "127.0.0.1:0"]
+        bridge = world.crew.bridge("CRITICAL=6", *more, create=False)
         await world.ready(world.crew.handlers("work"), bridge)
         assert "queue CRITICAL (weight 6, " in bridge.out[0]
         await events.message(lambda message: bool(completed_in(message)), count=WARM_UP + MEASURED, seconds=60)
+        metrics = await asyncio.to_thread(read_metrics, bridge.out[0].rpartition(" ")[2])
         measured = [name for name in map(completed_in, events.messages) if name][WARM_UP:][:MEASURED]
     for name, part in Counter(measured).items():
         meant = MEASURED * WEIGHTS[name] / 10
         assert abs(part - meant) <= 0.1 * meant, Counter(measured)
+        assert metrics[f'handler_runtime_count{{queue="{name}",type="work"}}'] >= part
+        assert metrics[f'queue_poll_total{{queue="{name}"}}'] > 1
+    assert 1 <= metrics["handler_busy_count"] <= SLOTS
 
 
 async def test_a_running_bridge_is_listed_told_and_drained(world: World) -> None:
