@@ -47,13 +47,14 @@ _NATS_PORT: Final = 4222
     "aj-bridge run --queue EMAIL",
     "aj-bridge run --queue EMAIL --server nats://nats.example.net:4222 --monitor 127.0.0.1:9100",
     "aj-bridge run --queue EMAIL --create --max-run-time 5m --max-tries 20",
+    "aj-bridge run --queue CRITICAL=6 --queue NORMAL=3 --queue LOW --concurrency 200",
     "aj-bridge run --embedded --store ./data --create --queue EMAIL",
     "aj-bridge run --config bridge.toml --log-format json",
 )
 @bridge_options
 @click.pass_context
 def command(ctx: click.Context, /, **flags: Any) -> None:
-    """Take the tasks of a queue to their handlers, until SIGTERM.
+    """Take the tasks of queues to their handlers, until SIGTERM.
 
     A handler is whoever answers on CHORIA_AJ.H.T.<type>, in any language. Settings come from the flags, the
     environment, a TOML file and the defaults; the first of these that has one wins.
