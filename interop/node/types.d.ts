@@ -74,6 +74,22 @@ export interface BridgeStatusQueuesItem {
   failed_per_s: number;
 }
 
+/** What a responder under test is told to do: the payload of a task that the conformance runner sends. */
+export interface ConformanceOrder {
+  /** The order; docs/conformance.md says what each one means. */
+  do: "big" | "binary" | "both" | "cancel" | "case" | "crash" | "deadline" | "echo" | "empty" | "fail" | "fail_once" | "headers" | "heartbeat" | "late" | "ok" | "progress" | "retry_after" | "sleep" | "terminate" | "unicode_error";
+  /** The text of the error, for the orders that fail. */
+  error?: string;
+  /** Milliseconds that something takes. */
+  ms?: Int64;
+  /** Milliseconds between two heartbeats. */
+  every_ms?: Int64;
+  /** How many times progress is told. */
+  steps?: Int64;
+  /** Length of the result. */
+  bytes?: Int64;
+}
+
 /**
  * Tells that a process won an election, on CHORIA_AJ.E.leader_election.<component>. Best effort: the
  * elections bucket is the truth.

@@ -156,8 +156,19 @@ _BRIDGE_STATUS: Final[dict[str, list[JSON]]] = {
     "queues": [None, {}, "A", [1], [{}], [{"name": "A"}]],
 }
 
+_NO_COUNT: Final[list[JSON]] = ["", "1", 1.5, True, None, -1, 2**31, [], {}]
+_CONFORMANCE_ORDER: Final[dict[str, list[JSON]]] = {
+    "do": ["", "Echo", "echo\n", "unknown", None, *_NO_TEXT],
+    "error": ["x" * 4097, None, *_NO_TEXT],
+    "ms": _NO_COUNT,
+    "every_ms": [0, *_NO_COUNT],
+    "steps": [0, 1001, *_NO_COUNT],
+    "bytes": [64 * 1024 * 1024 + 1, *_NO_COUNT],
+}
+
 REFUSED: Final[Mapping[str, Mapping[str, Sequence[JSON]]]] = {
     "bridge_status": _BRIDGE_STATUS,
+    "conformance_order": _CONFORMANCE_ORDER,
     "leader_elected_event": _LEADER_ELECTED_EVENT,
     "queue_settings": _QUEUE,
     "reply_headers": _REPLY_HEADERS,
@@ -172,6 +183,7 @@ REFUSED: Final[Mapping[str, Mapping[str, Sequence[JSON]]]] = {
 
 MISSING: Final[Mapping[str, Sequence[str]]] = {
     "bridge_status": ["id", "host", "pid", "version", "started", "state", "concurrency", "in_hand", "queues"],
+    "conformance_order": ["do"],
     "leader_elected_event": ["event_id", "type", "timestamp", "name", "component"],
     "queue_settings": ["name"],
     "reply_headers": [],

@@ -70,7 +70,7 @@ def doubtful_values(name: str, key: str) -> Iterator[JSON]:
 
 
 def test_every_schema_has_its_type() -> None:
-    assert set(names()) == {*KINDS, "request_headers", "reply_headers"}
+    assert set(names()) == {*KINDS, "request_headers", "reply_headers", "conformance_order"}
 
 
 @every_kind

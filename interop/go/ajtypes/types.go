@@ -98,6 +98,28 @@ type BridgeStatusQueuesItem struct {
 	FailedPerS json.Number `json:"failed_per_s"`
 }
 
+// ConformanceOrder: What a responder under test is told to do: the payload of a task that the conformance
+// runner sends.
+type ConformanceOrder struct {
+	// The order; docs/conformance.md says what each one means.
+	Do string `json:"do"`
+
+	// The text of the error, for the orders that fail.
+	Error *string `json:"error,omitempty"`
+
+	// Milliseconds that something takes.
+	Ms *int64 `json:"ms,omitempty"`
+
+	// Milliseconds between two heartbeats.
+	EveryMs *int64 `json:"every_ms,omitempty"`
+
+	// How many times progress is told.
+	Steps *int64 `json:"steps,omitempty"`
+
+	// Length of the result.
+	Bytes *int64 `json:"bytes,omitempty"`
+}
+
 // LeaderElectedEvent: Tells that a process won an election, on CHORIA_AJ.E.leader_election.<component>. Best
 // effort: the elections bucket is the truth.
 type LeaderElectedEvent struct {
@@ -365,6 +387,8 @@ func New(schema string) any {
 	switch schema {
 	case "bridge_status":
 		return new(BridgeStatus)
+	case "conformance_order":
+		return new(ConformanceOrder)
 	case "leader_elected_event":
 		return new(LeaderElectedEvent)
 	case "queue_settings":
