@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 _MAX_FILE: Final = 1 << 20
+_REPEATED: Final = "; may be repeated"
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -248,7 +249,7 @@ def describe(options: Sequence[Option]) -> str:
         metavar = row.kind.metavar.replace("|", "\\|")  # else it would end the cell
         flag = f"`{row.flag}`" if row.kind.toml is bool else f"`{row.flag} {metavar}`"
         names = ", ".join(f"`{name}`" for name in (row.env, *row.aliases))
-        more = "; may be repeated" if row.many else ""
+        more = _REPEATED if row.many else ""
         lines.append(f"| {flag} | {names} | `{row.name}` | {_default_text(row)} | {row.help}{more} |")
     return "\n".join(lines) + "\n"
 
@@ -313,7 +314,7 @@ def _toml_fault(path: Path, text: str, err: Exception) -> str:
 
 
 def _click_option(row: Option) -> Callable[[F], F]:
-    shown = f"{row.help}.  [{row.env}"
+    shown = f"{row.help}{_REPEATED if row.many else ''}.  [{row.env}"
     default = _default_text(row)
     shown += f"; default {default.replace('`', '')}]" if default else "]"
     if row.kind.toml is bool:
