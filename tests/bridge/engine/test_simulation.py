@@ -24,12 +24,15 @@ from aj_bridge.core.claim import Claim
 from aj_bridge.core.lifecycle import EDGES, Event
 from aj_bridge.engine.held import Held
 from aj_bridge.storage.memory import Fault
+from aj_sdk.enqueue import enqueue
 from aj_sdk.errors import (
+    AsyncJobsError,
     ConflictError,
     DeadlinePassedError,
     OutcomeUnknownError,
     RefusedError,
     StoreError,
+    TaskNotFoundError,
     TaskStateError,
 )
 from aj_sdk.tasks import Tasks
@@ -121,6 +124,7 @@ class Trouble:
             (2, self.cancel),
             (3, self.retry),
             (2, self.start_over),
+            (1, self.make_anew),
         ]
         loop = asyncio.get_running_loop()
         end = loop.time() + TROUBLE_S
@@ -169,7 +173,8 @@ class Trouble:
 
     async def publish_again(self) -> None:
         name = self.chance.choice(list(names()))
-        if not self.here.record(name).state.final:
+        stored = self.here.world.get(name)
+        if stored is not None and stored.record is not None and not stored.record.state.final:
             self.here.world.publish(QUEUE, name, replace=True)
 
     async def handlers_leave(self) -> None:
@@ -198,6 +203,17 @@ class Trouble:
         name, tasks = self.chance.choice(names()), self.desk().tasks
         await insist(lambda: self.force(tasks, name))
 
+    async def make_anew(self) -> None:
+        """Delete a task and enqueue another one under its id."""
+        name, desk = self.chance.choice(names()), self.desk()
+        stored = self.here.world.get(name)
+        if stored is None:
+            return  # somebody else is at it
+        self.interfered[name] = asyncio.get_running_loop().time()
+        await insist(lambda: desk.tasks.delete(name))
+        self.interfered[name] = asyncio.get_running_loop().time()
+        await insist(lambda: enqueue(desk.store, stored.readable().fresh()), but=())
+
     async def force(self, tasks: Tasks, name: str) -> None:
         with told_by("aj_sdk.retry") as told:
             try:
@@ -208,13 +224,18 @@ class Trouble:
                     self.interfered[name] = asyncio.get_running_loop().time()
 
 
-async def insist(*acts: Callable[[], Awaitable[object]]) -> None:
+NOT_TO_BE_DONE: Final = (TaskStateError, DeadlinePassedError, TaskNotFoundError, ConflictError)
+
+
+async def insist(
+    *acts: Callable[[], Awaitable[object]], but: tuple[type[AsyncJobsError], ...] = NOT_TO_BE_DONE
+) -> None:
     """Do something until it is done or can't be done; without an answer go on with the next act, the last for ever."""
     left = list(acts)
     while True:
         try:
             await left[0]()
-        except (TaskStateError, DeadlinePassedError, ConflictError):
+        except but:
             return
         except StoreError:
             await asyncio.sleep(0.5)
