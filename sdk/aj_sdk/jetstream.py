@@ -144,6 +144,20 @@ class JetStream:
         """Read the last message of a subject from the stream's leader, None when there is none."""
         return await self._read(stream, {"last_by_subj": subject})
 
+    async def first(self, stream: str, subject: str) -> StoredMessage | None:
+        """Read the oldest message of a subject (wildcards allowed) from the stream's leader, None for none."""
+        return await self._read(stream, {"next_by_subj": subject, "seq": 1})
+
+    async def latest_of(self, stream: str, subjects: Sequence[str]) -> list[StoredMessage]:
+        """Read the last message of each subject that matches one of several (wildcards allowed), in one direct get.
+
+        Raises:
+            NoRespondersError: there is no such stream, or it does not allow direct gets.
+            RefusedError: more than 1,024 match (413), or the server gives single messages only (before 2.11).
+            OutcomeUnknownError: no answer in time.
+        """
+        return (await self._direct(stream, {"multi_last": subjects, "batch": _MAX_SUBJECTS})).messages
+
     async def _read(self, stream: str, request: Mapping[str, Any]) -> StoredMessage | None:
         try:
             answer = await self.call(f"STREAM.MSG.GET.{stream}", request)

@@ -11,6 +11,8 @@ from typing import Final
 
 import msgspec
 
+from aj_sdk.dependents import Dependents, EdgeIndex
+from aj_sdk.edges import Edges
 from aj_sdk.errors import (
     ConflictError,
     MessageTooLargeError,
@@ -35,6 +37,8 @@ from aj_sdk.jetstream import (
 from aj_sdk.wire.item import WorkItem
 from aj_sdk.wire.names import (
     DELAYED_STREAM,
+    H_DUE,
+    H_SILENT,
     TASK_SUBJECTS,
     TASKS_STREAM,
     cancel_subject,
@@ -58,6 +62,7 @@ FIRED_TTL: Final = "24h"
 """How long a fired item waits for room in a full queue (with a short time one was gone for good: seen)."""
 
 _SAVE_ATTEMPTS: Final = 3
+_WAKE_ATTEMPTS: Final = 5
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -85,10 +90,16 @@ class Store:
 
     Args:
         jetstream: the API of the account.
+
+    Attributes:
+        edges: which task waits for which.
+        dependents: what follows for those that wait.
     """
 
     def __init__(self, jetstream: JetStream) -> None:
         self.jetstream = jetstream
+        self.edges: EdgeIndex = Edges(jetstream)
+        self.dependents = Dependents(self.edges, self.wake_task)
 
     def now_ns(self) -> int:
         """Return what the wall clock shows, nanoseconds since the epoch."""
@@ -339,6 +350,25 @@ class Store:
         except NoRespondersError:
             return False
         return True
+
+    async def wake_task(self, queue: str, task_id: str) -> bool:
+        """Fire a task's schedule now, whichever stands; what it carries comes with the item.
+
+        Returns:
+            Whether this call fired it; False when none stands.
+
+        Raises:
+            RefusedError: the stream said no.
+            OutcomeUnknownError: no answer in time; it may have fired.
+        """
+        for _ in range(_WAKE_ATTEMPTS):
+            standing = await self.standing(queue, task_id)
+            if standing is None:
+                return False
+            carried = {name: standing.headers[name] for name in (H_SILENT, H_DUE) if name in standing.headers}
+            if await self.wake_item(queue, task_id, standing.sequence, carried):
+                return True
+        return False  # it is stored anew again and again, by who looks at it each time
 
     async def find_items(self, queue: str, task_id: str) -> list[Place]:
         """Find where a task's item, its schedule and a fired copy stand.

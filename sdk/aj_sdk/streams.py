@@ -13,6 +13,8 @@ from aj_sdk.wire.names import (
     DEAD_SUBJECTS,
     DELAYED_STREAM,
     DELAYED_SUBJECTS,
+    DEPS_STREAM,
+    DEPS_SUBJECTS,
     TASK_SUBJECTS,
     TASKS_STREAM,
     bucket_stream,
@@ -33,6 +35,7 @@ __all__ = [
     "dead_config",
     "dead_retention",
     "delayed_config",
+    "deps_config",
     "has_source",
     "max_age_ns",
     "queue_config",
@@ -84,6 +87,19 @@ def delayed_config(*, memory: bool = False, replicas: int = 1) -> Config:
         "allow_direct": True,
         "allow_msg_schedules": True,
         "allow_msg_ttl": True,
+        **_common(memory=memory, replicas=replicas),
+    }
+
+
+def deps_config(*, memory: bool = False, replicas: int = 1) -> Config:
+    """Return the stream of the edges between tasks and those that wait for them."""
+    return {
+        "name": DEPS_STREAM,
+        "description": "Dependencies of Choria Async Jobs tasks",
+        "subjects": [DEPS_SUBJECTS],
+        "max_msgs_per_subject": 1,
+        "discard": "old",
+        "allow_direct": True,
         **_common(memory=memory, replicas=replicas),
     }
 

@@ -6,7 +6,7 @@ from aj_sdk.wire.stamp import ItemRef, Stamp
 from aj_sdk.wire.state import TaskState
 from aj_sdk.wire.stored import Stored
 
-__all__ = ["Claim", "owns"]
+__all__ = ["Claim", "not_before_ns", "owns"]
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,7 +21,8 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
         token: what the storage needs to settle it.
         fired: whether a schedule put it into the queue.
         silent: `<owner> <record sequence>` of an owner that gave no answer, empty for none.
-        due_ns: set where the item is not to run before, nanoseconds since the epoch (parking without schedules).
+        due_ns: set where the item is not to run before, nanoseconds since the epoch: it was
+            brought back early, or waits inside its queue.
     """
 
     queue: str
@@ -33,6 +34,11 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     fired: bool = False
     silent: str = ""
     due_ns: int = 0
+
+
+def not_before_ns(claim: Claim, due_ns: int) -> int:
+    """Return the time that an item carries on, when it is parked until `due_ns`; 0 once that time is reached."""
+    return claim.due_ns if claim.due_ns >= due_ns else 0
 
 
 def owns(stamp: Stamp, stored: Stored | None) -> bool:

@@ -18,6 +18,7 @@ class Look(StrEnum):
     SCHEDULE = "schedule"
     OWNER = "owner"
     PARENTS = "parents"
+    EDGES = "edges"
     SIGNATURE = "signature"
 
 
@@ -54,6 +55,7 @@ class Park(msgspec.Struct, frozen=True):
         event: what happened, for the table; None when nothing did.
         silent: the `AJ-Silent` header, empty for none.
         why: for the log.
+        for_parents: whether it waits for other tasks, whose end brings it back earlier.
     """
 
     due_ns: int
@@ -61,6 +63,7 @@ class Park(msgspec.Struct, frozen=True):
     event: Event | None = None
     silent: str = ""
     why: str = ""
+    for_parents: bool = False
 
 
 class Finish(msgspec.Struct, frozen=True):

@@ -15,6 +15,7 @@ from aj_bridge.core.decision import Ack, Aftercare, Decision, Drop, Finish, Look
 from aj_bridge.core.dependencies import Ready, Unreachable, Waiting, judge, recheck_ns
 from aj_bridge.core.lifecycle import Event
 from aj_sdk.errors import DecodeError
+from aj_sdk.wire.edge import Parent
 from aj_sdk.wire.item import WorkItem
 from aj_sdk.wire.queue import QueueSettings
 from aj_sdk.wire.state import TaskState
@@ -50,7 +51,8 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
         schedules: whether items wait as schedules here (else they are NAKed with a delay).
         standing: whether the task's schedule still stands; None when not looked up.
         holder: what the owner said; None when not asked.
-        parents: the parents' records; None when not looked up.
+        parents: what is known of the parents; None when not looked up.
+        free: whether nothing that the task waits for is open, as its edges tell; None when not looked up.
         verifies: whether tasks must be signed.
         signature: what is wrong with the signature, empty for nothing; None when not looked up.
         closed_for_ns: how long a task of this type is to wait because nobody answers; None when calls are made.
@@ -65,7 +67,8 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     schedules: bool
     standing: bool | None = None
     holder: Holder | None = None
-    parents: Mapping[str, TaskRecord | None] | None = None
+    parents: Mapping[str, Parent | None] | None = None
+    free: bool | None = None
     verifies: bool = False
     signature: str | None = None
     closed_for_ns: int | None = None
@@ -120,23 +123,35 @@ def _final(_known: Known, _stored: Stored, record: TaskRecord) -> Step:
     return Aftercare(record) if record.state.final else None
 
 
-def _not_due(known: Known, _stored: Stored, _record: TaskRecord) -> Step:
-    """The item says that it is not due: park it again."""
+def _not_due(known: Known, _stored: Stored, record: TaskRecord) -> Step:
+    """The item says that it is not due: park it again, unless a parent of the task has failed."""
     if known.claim.due_ns <= known.now_ns:
         return None
+    if _waits_for_parents(record):
+        if known.parents is None:
+            return Look.PARENTS
+        if isinstance(judge(record, known.parents), Unreachable):
+            return None
     due_ns = min(known.claim.due_ns, known.now_ns + _MAX_WAIT_NS)
     return Park(due_ns, silent=known.claim.silent, why="not due")
 
 
 def _stray(known: Known, _stored: Stored, record: TaskRecord) -> Step:
-    """The task waits and its schedule still stands: the item is a stray, ack it."""
+    """The task waits and its schedule still stands: the item is a stray, ack it, unless all its parents ended."""
     if record.state not in (TaskState.RETRY, TaskState.BLOCKED) or not known.schedules:
         return None
     if known.claim.fired and known.claim.item.delivery == 1:
         return None  # the schedule went when it fired
     if known.standing is None:
         return Look.SCHEDULE
-    return Ack("the task's schedule still stands") if known.standing else None
+    if not known.standing:
+        return None
+    if record.state is TaskState.BLOCKED:
+        if known.free is None:
+            return Look.EDGES
+        if known.free:
+            return None
+    return Ack("the task's schedule still stands")
 
 
 def _own_item(known: Known, stored: Stored, record: TaskRecord) -> Step:
@@ -215,7 +230,7 @@ def _parents(known: Known, _stored: Stored, record: TaskRecord) -> Step:
         return Finish(record.replace(state=TaskState.UNREACHABLE, last_err=verdict.reason), Event.PARENT_FAILED)
     if isinstance(verdict, Waiting):
         due_ns = _capped(record, known.now_ns + recheck_ns(record, known.now_ns))
-        return Park(due_ns, why=f"waits for {verdict.parent}")
+        return Park(due_ns, why=f"waits for {verdict.parent}", for_parents=True)
     return None
 
 

@@ -5,6 +5,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from aj_sdk.wire.edge import Parent
 from aj_sdk.wire.state import TaskState
 from aj_sdk.wire.task import TaskRecord, TaskResult
 from aj_sdk.wire.times import NS_PER_S
@@ -36,12 +37,12 @@ class Unreachable(msgspec.Struct, frozen=True):
 Verdict: TypeAlias = Ready | Waiting | Unreachable
 
 
-def judge(task: TaskRecord, parents: Mapping[str, TaskRecord | None]) -> Verdict:
+def judge(task: TaskRecord, parents: Mapping[str, Parent | None]) -> Verdict:
     """Say what a task's parents mean for it.
 
     Args:
         task: the task.
-        parents: each dependency's record, None for one that is missing or can't be read.
+        parents: each dependency's record, or the edge that says how it ended; None for one of which nothing is left.
 
     Returns:
         `Unreachable` as soon as one parent failed, also while others are not done.

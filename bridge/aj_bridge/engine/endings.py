@@ -8,6 +8,7 @@ from aj_bridge.engine import meter as m
 from aj_bridge.engine.held import Held, HeldClaims
 from aj_bridge.engine.parts import Parts
 from aj_bridge.engine.patience import patiently, quietly
+from aj_sdk.dependents import Dependents
 from aj_sdk.wire.dead import DeadLetter
 from aj_sdk.wire.stored import Stored
 from aj_sdk.wire.task import TaskRecord
@@ -23,11 +24,13 @@ class Endings:
     Args:
         parts: what the work on the queue is made of.
         held: the claims in hand.
+        dependents: the ties between tasks.
     """
 
-    def __init__(self, parts: Parts, held: HeldClaims) -> None:
+    def __init__(self, parts: Parts, held: HeldClaims, dependents: Dependents) -> None:
         self._parts = parts
         self._held = held
+        self._dependents = dependents
         self._queue = parts.storage.items.settings.name
 
     async def after_final(self, held: Held, record: TaskRecord, buried: TaskRecord) -> None:
@@ -40,6 +43,8 @@ class Endings:
             record: the record as it is saved.
             buried: the record that a dead letter keeps.
         """
+        # Before the acknowledgement and a discard: a parent without a record and without a word of its end is missing.
+        await patiently(lambda: self._dependents.ended(record), lambda: self._held.valid(held))
         reason = dead_reason(record.state)
         if reason is not None:
             await self._bury(held, reason, record.last_err, record, buried.to_wire())

@@ -24,6 +24,7 @@ from aj_bridge.engine.peers import ASK_TIMEOUT_S
 from aj_bridge.engine.rates import Tally
 from aj_bridge.engine.saves import Saves
 from aj_bridge.engine.slots import Seat
+from aj_sdk.dependents import Dependents
 from aj_sdk.errors import SignatureError, StoreError, TaskTooLargeError
 from aj_sdk.wire.names import is_name
 from aj_sdk.wire.stored import Stored
@@ -51,7 +52,8 @@ class Processor:
         self._name = parts.storage.items.settings.name
         self._saves = Saves(parts, held)
         self._calls = Calls(parts, self._spawn)
-        self._endings = Endings(parts, held)
+        self._dependents = Dependents(parts.storage.edges, self._wake)
+        self._endings = Endings(parts, held, self._dependents)
         self._work: set[asyncio.Task[None]] = set()
         self._stopping = False
 
@@ -244,12 +246,12 @@ class Processor:
                 await pulse.beat()
                 return msgspec.structs.replace(known, **now)
             return msgspec.structs.replace(known, holder=holder, **now)
-        parents = await self._storage.records.load_many(stored.record.dependencies)
-        by_id = {
-            parent_id: parents[parent_id].record if parent_id in parents else None
-            for parent_id in stored.record.dependencies
-        }
-        return msgspec.structs.replace(known, parents=by_id, **now)
+        if look is Look.EDGES:
+            free = await self._dependents.free(stored.task_id)
+            return msgspec.structs.replace(known, free=free, **now)
+        parents = await self._dependents.parents(stored.record, self._storage.records.load_many)
+        now["now_ns"] = self._parts.clock.now_ns()
+        return msgspec.structs.replace(known, parents=parents, **now)
 
     def _signature_fault(self, record: TaskRecord) -> str:
         assert self._parts.verifier is not None
@@ -337,6 +339,14 @@ class Processor:
                 return
             if park.event is Event.NO_HANDLER:
                 answered_meanwhile = not self._calls.parked(park.record.type, parked)
+        if park.for_parents and await patiently(
+            lambda: self._dependents.free(before.id), lambda: self._held.valid(held)
+        ):
+            # Whoever ended the last parent may have looked before our schedule stood.
+            if waiting.schedules:
+                await patiently(lambda: waiting.wake(parked), lambda: self._held.valid(held))
+            else:
+                parked = msgspec.structs.replace(parked, due_ns=self._parts.clock.now_ns())
         if not waiting.schedules:
             # What is said of an item means whoever has it by then: said late, this would take it from its next owner.
             await self._storage.pulse.beat()
@@ -345,6 +355,10 @@ class Processor:
         if answered_meanwhile:
             await quietly(waiting.wake(parked))
         _log.debug("parked: %s", park.why, extra={"task_id": held.claim.task_id})
+
+    async def _wake(self, queue: str, task_id: str) -> bool:
+        # Asked for anew each time: the queue may have been bound again.
+        return await self._storage.waiting.wake_task(queue, task_id)
 
     async def _finish(self, held: Held, before: TaskRecord, record: TaskRecord, event: Event) -> None:
         while True:

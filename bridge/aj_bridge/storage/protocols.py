@@ -10,6 +10,7 @@ from typing import Protocol
 import msgspec
 
 from aj_bridge.core.claim import Claim
+from aj_sdk.dependents import EdgeIndex
 from aj_sdk.wire.dead import DeadLetter
 from aj_sdk.wire.queue import QueueSettings
 from aj_sdk.wire.stamp import Stamp
@@ -139,6 +140,7 @@ class Parked(msgspec.Struct, frozen=True, kw_only=True):
         due_ns: when it comes back, nanoseconds since the epoch.
         sequence: sequence of its schedule, of its item where it waits inside the queue.
         silent: the `AJ-Silent` text that it comes back with.
+        not_before_ns: the task is not to run before that, even when it comes back earlier; 0 for no such time.
     """
 
     queue: str
@@ -146,6 +148,7 @@ class Parked(msgspec.Struct, frozen=True, kw_only=True):
     due_ns: int
     sequence: int = 0
     silent: str = ""
+    not_before_ns: int = 0
 
 
 class Waiting(Protocol):
@@ -174,6 +177,16 @@ class Waiting(Protocol):
 
     async def wake(self, parked: Parked) -> bool:
         """Bring a parked item back now; of several who try, one wins.
+
+        Raises:
+            StoreError: the store failed.
+        """
+
+    async def wake_task(self, queue: str, task_id: str) -> bool:
+        """Bring back the item of a task that waits for others, whoever parked it, in whichever queue.
+
+        Returns:
+            Whether one was brought back; False when none waits.
 
         Raises:
             StoreError: the store failed.
@@ -213,7 +226,7 @@ class Pulse(Protocol):
 
 
 class Storage(Protocol):
-    """The four, for one queue."""
+    """All of it, for one queue."""
 
     async def refresh(self) -> None:
         """Read the queue's settings again, and set right what stands in the way of serving it.
@@ -238,6 +251,10 @@ class Storage(Protocol):
     @property
     def waiting(self) -> Waiting:
         """The queue's waiting items."""
+
+    @property
+    def edges(self) -> EdgeIndex:
+        """Which task waits for which."""
 
     @property
     def notices(self) -> Notices:

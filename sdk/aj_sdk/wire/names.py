@@ -26,6 +26,7 @@ __all__ = [
     "H_CANCEL_SUBJECT",
     "H_CONTENT_TYPE",
     "H_DEADLINE",
+    "H_DUE",
     "H_ERROR",
     "H_HEARTBEAT_MS",
     "H_INVOCATION",
@@ -143,6 +144,8 @@ H_SERVICE_ERROR_CODE: Final = "Nats-Service-Error-Code"
 H_OWNER: Final = "AJ-Owner"
 H_ITEM: Final = "AJ-Item"
 H_SILENT: Final = "AJ-Silent"
+H_DUE: Final = "AJ-Due"
+"""On an item or a schedule: the task is not to run before, nanoseconds since the epoch."""
 
 
 @lru_cache(maxsize=16384)  # each task's names become subjects many times over

@@ -52,6 +52,7 @@ class JetStreamStorage:
         self._bound = bound
         self._transport = jetstream.transport
         self.records = Store(jetstream)
+        self.edges = self.records.edges
         self.notices = JetStreamNotices(jetstream)
         ack_wait = _ack_wait_ns(bound.settings)
         self.pulse = NatsPulse(self._transport, _beat_every_s(ack_wait))

@@ -16,13 +16,12 @@ from typing import Final
 
 from aj_bridge.core.claim import Claim
 from aj_bridge.storage.jetstream.acks import ACK, NAK, PROGRESS, read_ack_subject, read_deleted, read_pending, term
-from aj_bridge.storage.jetstream.waiting import H_DUE
 from aj_sdk.errors import StoreError
 from aj_sdk.jetstream import JetStream
 from aj_sdk.store import Store
 from aj_sdk.transport import Message, Subscription
 from aj_sdk.wire.codec import encode_json
-from aj_sdk.wire.names import CONSUMER, H_SILENT, queue_stream, task_id_of_subject
+from aj_sdk.wire.names import CONSUMER, H_DUE, H_SILENT, queue_stream, task_id_of_subject
 from aj_sdk.wire.queue import QueueSettings
 from aj_sdk.wire.times import NS_PER_S
 

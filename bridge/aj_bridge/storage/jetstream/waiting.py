@@ -3,24 +3,21 @@
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Final
 
 import msgspec
 
-from aj_bridge.core.claim import Claim
+from aj_bridge.core.claim import Claim, not_before_ns
 from aj_bridge.storage.jetstream.acks import ACK, nak_after
 from aj_bridge.storage.protocols import Parked
 from aj_sdk.errors import RefusedError
-from aj_sdk.jetstream import EXPECTED_LAST_SUBJECT_SEQUENCE, WRONG_LAST_SEQUENCE
+from aj_sdk.jetstream import EXPECTED_LAST_SUBJECT_SEQUENCE, STREAM_NOT_FOUND, WRONG_LAST_SEQUENCE
 from aj_sdk.store import Store
 from aj_sdk.transport import Transport
-from aj_sdk.wire.names import H_SILENT
+from aj_sdk.wire.names import H_DUE, H_SILENT, item_subject, queue_stream
+from aj_sdk.wire.state import TaskState
 from aj_sdk.wire.times import NS_PER_S
 
-__all__ = ["H_DUE", "DelayedItems", "ScheduledItems"]
-
-H_DUE: Final = "AJ-Due"
-"""On an item that was published again because its deliveries ran out: not before, nanoseconds since the epoch."""
+__all__ = ["DelayedItems", "ScheduledItems"]
 
 
 class ScheduledItems:
@@ -39,8 +36,14 @@ class ScheduledItems:
 
     async def park(self, claim: Claim, due_ns: int, silent: str = "") -> Parked:
         """See `Waiting`."""
-        parked = Parked(queue=claim.queue, task_id=claim.task_id, due_ns=due_ns, silent=silent)
-        sequence = await self._store.park_item(claim.queue, claim.task_id, due_ns, headers=_silent(parked))
+        parked = Parked(
+            queue=claim.queue,
+            task_id=claim.task_id,
+            due_ns=due_ns,
+            silent=silent,
+            not_before_ns=not_before_ns(claim, due_ns),
+        )
+        sequence = await self._store.park_item(claim.queue, claim.task_id, due_ns, headers=_carried(parked))
         return msgspec.structs.replace(parked, sequence=sequence)
 
     async def leave(self, claim: Claim, parked: Parked) -> None:  # noqa: ARG002 - the schedule is stored
@@ -53,7 +56,11 @@ class ScheduledItems:
 
     async def wake(self, parked: Parked) -> bool:
         """See `Waiting`."""
-        return await self._store.wake_item(parked.queue, parked.task_id, parked.sequence, _silent(parked))
+        return await self._store.wake_item(parked.queue, parked.task_id, parked.sequence, _carried(parked))
+
+    async def wake_task(self, queue: str, task_id: str) -> bool:
+        """See `Waiting`."""
+        return await self._store.wake_task(queue, task_id)
 
 
 class DelayedItems:
@@ -78,7 +85,12 @@ class DelayedItems:
     async def park(self, claim: Claim, due_ns: int, silent: str = "") -> Parked:
         """See `Waiting`."""
         return Parked(
-            queue=claim.queue, task_id=claim.task_id, due_ns=due_ns, sequence=claim.item.sequence, silent=silent
+            queue=claim.queue,
+            task_id=claim.task_id,
+            due_ns=due_ns,
+            sequence=claim.item.sequence,
+            silent=silent,
+            not_before_ns=not_before_ns(claim, due_ns),
         )
 
     async def leave(self, claim: Claim, parked: Parked) -> None:
@@ -104,13 +116,38 @@ class DelayedItems:
 
         An item that was published again meanwhile, or is done with, is not touched: it has another sequence, or none.
         """
-        headers = {EXPECTED_LAST_SUBJECT_SEQUENCE: str(parked.sequence)} | _silent(parked)
+        return await self._again(parked.queue, parked.task_id, parked.sequence, _carried(parked))
+
+    async def wake_task(self, queue: str, task_id: str) -> bool:
+        """See `Waiting`."""
+        if await self._store.wake_task(queue, task_id):
+            return True
+        stored = await self._store.load(task_id)
+        if stored is None or stored.record is None or stored.record.state is not TaskState.BLOCKED:
+            return False
         try:
-            return await self._store.publish_item(parked.queue, parked.task_id, replace=True, headers=headers)
+            item = await self._store.jetstream.last(queue_stream(queue), item_subject(queue, task_id))
+        except RefusedError as err:
+            if err.code != STREAM_NOT_FOUND:
+                raise
+            return False
+        if item is None:
+            return False
+        carried = {name: item.headers[name] for name in (H_SILENT, H_DUE) if name in item.headers}
+        return await self._again(queue, task_id, item.sequence, carried)
+
+    async def _again(self, queue: str, task_id: str, sequence: int, carried: dict[str, str]) -> bool:
+        headers = {EXPECTED_LAST_SUBJECT_SEQUENCE: str(sequence)} | carried
+        try:
+            return await self._store.publish_item(queue, task_id, replace=True, headers=headers)
         except RefusedError as err:
             if err.code in WRONG_LAST_SEQUENCE:
                 return False
             raise
+
+
+def _carried(parked: Parked) -> dict[str, str]:
+    return _silent(parked) | ({H_DUE: str(parked.not_before_ns)} if parked.not_before_ns else {})
 
 
 def _silent(parked: Parked) -> dict[str, str]:

@@ -111,6 +111,10 @@ class WorkQueue:
         self.serve()
         return True
 
+    def item_of(self, task_id: str) -> Item | None:
+        """Return a task's item, None when there is none."""
+        return self._by_task.get(task_id)
+
     def sequence_of(self, task_id: str) -> int | None:
         """Return the sequence of a task's item, None when there is none."""
         item = self._by_task.get(task_id)

@@ -1,11 +1,12 @@
-"""The four protocols of storage over a world in memory."""
+"""The protocols of storage over a world in memory."""
 
 import asyncio
 import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 
-from aj_bridge.core.claim import Claim
+from aj_bridge.core.claim import Claim, not_before_ns
+from aj_bridge.storage.memory.edges import MemoryEdges
 from aj_bridge.storage.memory.link import STANDSTILL_S, Link
 from aj_bridge.storage.memory.queue import Item, WorkQueue
 from aj_bridge.storage.memory.world import MemoryWorld
@@ -189,10 +190,18 @@ class MemoryScheduled:
 
     async def park(self, claim: Claim, due_ns: int, silent: str = "") -> Parked:
         """See `Waiting`."""
+        carried_ns = not_before_ns(claim, due_ns)
         sequence = await self._link.ask(
-            "park", claim, lambda: self._world.schedule(claim.queue, claim.task_id, due_ns, silent)
+            "park", claim, lambda: self._world.schedule(claim.queue, claim.task_id, due_ns, silent, carried_ns)
         )
-        return Parked(queue=claim.queue, task_id=claim.task_id, due_ns=due_ns, sequence=sequence, silent=silent)
+        return Parked(
+            queue=claim.queue,
+            task_id=claim.task_id,
+            due_ns=due_ns,
+            sequence=sequence,
+            silent=silent,
+            not_before_ns=carried_ns,
+        )
 
     async def leave(self, claim: Claim, parked: Parked) -> None:  # noqa: ARG002 - the schedule is stored
         """See `Waiting`."""
@@ -209,6 +218,10 @@ class MemoryScheduled:
             "wake", parked, lambda: self._world.fire(parked.queue, parked.task_id, parked.sequence)
         )
 
+    async def wake_task(self, queue: str, task_id: str) -> bool:
+        """See `Waiting`."""
+        return await self._link.ask("wake", task_id, lambda: self._world.wake(queue, task_id))
+
 
 class MemoryDelayed:
     """`Waiting` inside the queue, by giving items back with a delay."""
@@ -223,7 +236,12 @@ class MemoryDelayed:
     async def park(self, claim: Claim, due_ns: int, silent: str = "") -> Parked:
         """See `Waiting`."""
         return Parked(
-            queue=claim.queue, task_id=claim.task_id, due_ns=due_ns, sequence=claim.item.sequence, silent=silent
+            queue=claim.queue,
+            task_id=claim.task_id,
+            due_ns=due_ns,
+            sequence=claim.item.sequence,
+            silent=silent,
+            not_before_ns=not_before_ns(claim, due_ns),
         )
 
     async def leave(self, claim: Claim, parked: Parked) -> None:
@@ -253,8 +271,14 @@ class MemoryDelayed:
         return await self._link.ask(
             "wake",
             parked,
-            lambda: self._queue.publish(parked.task_id, expected=parked.sequence, silent=parked.silent),
+            lambda: self._queue.publish(
+                parked.task_id, expected=parked.sequence, silent=parked.silent, due_ns=parked.not_before_ns
+            ),
         )
+
+    async def wake_task(self, queue: str, task_id: str) -> bool:
+        """See `Waiting`."""
+        return await self._link.ask("wake", task_id, lambda: self._world.wake_inside(queue, task_id))
 
 
 class MemoryNotices:
@@ -316,6 +340,7 @@ class MemoryStorage:
         found = world.queue(queue)
         self.pulse = MemoryPulse(self.link)
         self.records = MemoryRecords(world, self.link)
+        self.edges = MemoryEdges(world.edges, self.link)
         self.items = MemoryItems(found, self.link)
         self.waiting: MemoryScheduled | MemoryDelayed = (
             MemoryScheduled(world, found, self.link) if schedules else MemoryDelayed(world, found, self.link)

@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from aj_bridge.storage.memory.edges import EdgeTable
 from aj_bridge.storage.memory.queue import WorkQueue
 from aj_sdk.errors import ConflictError, QueueNotFoundError, TaskTooLargeError
 from aj_sdk.wire.dead import DeadLetter
@@ -14,6 +15,7 @@ from aj_sdk.wire.event import TaskStateEvent
 from aj_sdk.wire.names import task_subject
 from aj_sdk.wire.queue import QueueSettings
 from aj_sdk.wire.stamp import Stamp
+from aj_sdk.wire.state import TaskState
 from aj_sdk.wire.stored import Stored
 from aj_sdk.wire.times import NS_PER_S
 
@@ -39,6 +41,7 @@ class _Schedule(msgspec.Struct, frozen=True):
     sequence: int
     due_ns: int
     silent: str
+    not_before_ns: int
     timer: asyncio.TimerHandle
 
 
@@ -49,6 +52,7 @@ class MemoryWorld:
         saved: called with each record that was saved.
         told: called with each event.
         dead: dead letters by reason, queue and task.
+        edges: which task waits for which.
 
     Args:
         now_ns: the wall clock, nanoseconds since the epoch; None for one that runs with the loop.
@@ -64,6 +68,7 @@ class MemoryWorld:
         self._records: dict[str, _Kept] = {}
         self._queues: dict[str, WorkQueue] = {}
         self._schedules: dict[tuple[str, str], _Schedule] = {}
+        self.edges = EdgeTable()
         self._record_numbers = count(1)
         self._schedule_numbers = count(1)
 
@@ -136,7 +141,7 @@ class MemoryWorld:
         """
         return self.queue(queue).publish(task_id, body, expected=None if replace else 0)
 
-    def schedule(self, queue: str, task_id: str, due_ns: int, silent: str = "") -> int:
+    def schedule(self, queue: str, task_id: str, due_ns: int, silent: str = "", not_before_ns: int = 0) -> int:
         """Store the schedule of a task's item, in place of another; returns its sequence.
 
         Raises:
@@ -151,7 +156,7 @@ class MemoryWorld:
         timer = asyncio.get_running_loop().call_later(
             max(0, due_ns - self.now_ns()) / NS_PER_S, self.fire, queue, task_id, sequence
         )
-        self._schedules[key] = _Schedule(sequence, due_ns, silent, timer)
+        self._schedules[key] = _Schedule(sequence, due_ns, silent, not_before_ns, timer)
         return sequence
 
     def standing(self, queue: str, task_id: str) -> int | None:
@@ -171,6 +176,20 @@ class MemoryWorld:
             schedule.timer.cancel()
             del self._schedules[queue, task_id]
 
+    def wake(self, queue: str, task_id: str) -> bool:
+        """Fire a task's schedule now, whichever stands; False when none does."""
+        schedule = self._schedules.get((queue, task_id))
+        return schedule is not None and self.fire(queue, task_id, schedule.sequence)
+
+    def wake_inside(self, queue: str, task_id: str) -> bool:
+        """As `wake`, where items wait inside their queue: publish the item of a blocked task anew."""
+        if self.wake(queue, task_id):
+            return True
+        stored, item = self.get(task_id), self.queue(queue).item_of(task_id)
+        if item is None or stored is None or stored.record is None or stored.record.state is not TaskState.BLOCKED:
+            return False
+        return self.queue(queue).publish(task_id, silent=item.silent, due_ns=item.due_ns)
+
     def fire(self, queue: str, task_id: str, sequence: int) -> bool:
         """Put a scheduled item into its queue, if this very schedule still stands."""
         schedule = self._schedules.get((queue, task_id))
@@ -178,7 +197,7 @@ class MemoryWorld:
             return False
         del self._schedules[queue, task_id]
         schedule.timer.cancel()
-        return self.queue(queue).publish(task_id, fired=True, silent=schedule.silent)
+        return self.queue(queue).publish(task_id, fired=True, silent=schedule.silent, due_ns=schedule.not_before_ns)
 
 
 def _read(task_id: str, kept: _Kept) -> Stored:
