@@ -160,7 +160,25 @@ def test_a_due_time_of_another_age_is_cut_to_a_year() -> None:
 @pytest.mark.parametrize("record", [RETRY, CHILD])
 def test_an_item_of_a_waiting_task_is_looked_at_for_its_schedule(record: TaskRecord) -> None:
     assert decide(known(record)) is Look.SCHEDULE
-    assert decide(known(record, standing=True)) == Ack("the task's schedule still stands")
+    assert decide(known(record, standing=True, free=False)) == Ack("the task's schedule still stands")
+
+
+def test_a_stray_item_of_a_child_is_looked_at_for_its_edges_and_runs_when_all_are_done() -> None:
+    assert decide(known(CHILD, standing=True)) is Look.EDGES
+    assert decide(known(CHILD, standing=True, free=True)) is Look.PARENTS
+    ready = {"p": parent(TaskState.COMPLETE)}
+    assert isinstance(decide(known(CHILD, standing=True, free=True, parents=ready)), Start)
+
+
+def test_a_child_that_comes_back_before_its_time_waits_on_unless_a_parent_failed() -> None:
+    early = claim(9, fired=True, due_ns=NOW + 60 * NS_PER_S)
+    assert decide(known(CHILD, None, early)) is Look.PARENTS
+    for state in (TaskState.ACTIVE, TaskState.COMPLETE):
+        waits = decide(known(CHILD, None, early, parents={"p": parent(state)}))
+        assert waits == Park(NOW + 60 * NS_PER_S, why="not due")
+    failed = decide(known(CHILD, None, early, parents={"p": parent(TaskState.EXPIRED)}))
+    assert isinstance(failed, Finish)
+    assert failed.record.state is TaskState.UNREACHABLE
 
 
 @pytest.mark.parametrize("the_claim", [claim(delivery=2, fired=True), claim(delivery=1), claim(delivery=3)])
@@ -324,13 +342,13 @@ def test_a_child_of_a_failed_parent_is_unreachable() -> None:
 
 def test_a_child_waits_for_parents_without_a_save() -> None:
     decision = decide(known(CHILD, standing=False, parents={"p": parent(TaskState.ACTIVE)}))
-    assert decision == Park(NOW + 30 * NS_PER_S, why="waits for p")
+    assert decision == Park(NOW + 30 * NS_PER_S, why="waits for p", for_parents=True)
 
 
 def test_a_child_waits_until_its_deadline_at_the_longest() -> None:
     record = CHILD.replace(deadline_ns=NOW + NS_PER_S)
     decision = decide(known(record, standing=False, parents={"p": parent(TaskState.ACTIVE)}))
-    assert decision == Park(NOW + NS_PER_S + NS_PER_MS, why="waits for p")
+    assert decision == Park(NOW + NS_PER_S + NS_PER_MS, why="waits for p", for_parents=True)
 
 
 # Nobody answers.
@@ -385,7 +403,8 @@ def test_each_rule_comes_before_those_below_it() -> None:
     record = record.replace(queue="Q")
     assert isinstance(now(record, not_due), Aftercare)
     record = record.replace(state=TaskState.BLOCKED, tries=0)
-    assert isinstance(now(record, not_due), Park)
+    assert now(record, not_due) is Look.PARENTS
+    assert isinstance(now(record, not_due, parents={"p": parent(TaskState.ACTIVE)}), Park)
     assert now(record, claim(9)) is Look.SCHEDULE
     # An active task is no stray: the questions about its owner take the stray's place.
     active = record.replace(state=TaskState.ACTIVE, tries=99)
@@ -444,6 +463,7 @@ parents = st.fixed_dictionaries(
     queue=st.builds(QueueSettings, name=st.just("Q"), max_tries=st.integers(-1, 3)),
     schedules=st.booleans(),
     standing=st.booleans(),
+    free=st.booleans(),
     holder=st.sampled_from(Holder),
     found=parents,
     closed_for_ns=st.none() | st.integers(0, MINUTE),
@@ -456,6 +476,7 @@ def test_every_delivery_is_decided_after_few_looks_and_along_the_table(
     queue: QueueSettings,
     schedules: bool,
     standing: bool,
+    free: bool,
     holder: Holder,
     found: Mapping[str, TaskRecord | None],
     closed_for_ns: int | None,
@@ -466,6 +487,7 @@ def test_every_delivery_is_decided_after_few_looks_and_along_the_table(
         Look.SCHEDULE: {"standing": standing},
         Look.OWNER: {"holder": holder},
         Look.PARENTS: {"parents": found},
+        Look.EDGES: {"free": free},
     }
     while isinstance(decision := decide(facts), Look):
         assert decision not in looks

@@ -365,6 +365,9 @@ class History:
                 case Look.OWNER:
                     assert stored.stamp is not None
                     known = self.found(known, holder=self.ask(worker, stored.stamp))
+                case Look.EDGES:
+                    ended = [self.tasks[name].record.state.final for name in task.record.dependencies]
+                    known = self.found(known, free=all(ended))
                 case Look.PARENTS:
                     parents = {name: self.tasks[name].record for name in task.record.dependencies}
                     known = self.found(known, parents=parents)
