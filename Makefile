@@ -51,7 +51,7 @@ server: $(VENV)/.dev ## tests against a real nats-server and real processes
 	$(BIN)/pytest -n 2 -m "(server or acceptance) and not interop and not packaging"
 
 interop: $(VENV)/.dev ## the Go project's own library, responders in Go, Node, Rust, Java
-	$(BIN)/pytest -m interop
+	$(BIN)/pytest -n 2 -m interop
 
 packaging: $(VENV)/.dev ## the built wheel in clean environments
 	$(BIN)/pytest -m packaging
