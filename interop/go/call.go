@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -196,7 +197,9 @@ func (c *Call) result(ctx context.Context, late bool) (result []byte, err error)
 
 // fail sets the headers that tell of an error.
 func (c *Call) fail(err error, header nats.Header) {
-	name, text := "AJ-Error", strings.NewReplacer("\r", " ", "\n", " ").Replace(err.Error()) // a header is one line
+	text := strings.NewReplacer("\r", " ", "\n", " ", "\x00", " ").Replace(err.Error()) // a header is one line
+	text = cmp.Or(strings.ToValidUTF8(text[:min(len(text), 4000)], ""), "failed")       // a Go worker misreads an empty one
+	name := "AJ-Error"
 	if errors.As(err, &Terminate{}) {
 		name = "AJ-Terminate"
 	}

@@ -102,9 +102,10 @@ export class Call {
 
   /** @param {any} err */
   fail(err) {
-    const text = String(err?.message ?? err);
-    // A header is one line; its text is UTF-8.
-    this.reply.set(err instanceof Terminate ? "AJ-Terminate" : "AJ-Error", text.replace(/[\r\n]/g, " "));
+    const text = String(err?.message || err || "failed"); // a Go worker misreads an empty one
+    // A header is one line, and not too long; its text is UTF-8.
+    const line = text.replace(/[\r\n\0]/g, " ").slice(0, 4000).replace(/[\ud800-\udbff]$/, "");
+    this.reply.set(err instanceof Terminate ? "AJ-Terminate" : "AJ-Error", line);
     // Use our additions only where the request offers them.
     if (err instanceof RetryAfter && this.asked.has("AJ-Protocol")) {
       this.reply.set("AJ-Retry-After-Ms", `${Math.trunc(err.ms)}`);

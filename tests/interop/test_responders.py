@@ -8,6 +8,7 @@ import base64
 import contextlib
 import json
 import re
+import shutil
 import subprocess
 import time
 from collections.abc import Callable
@@ -82,6 +83,21 @@ async def test_an_error_without_a_text_is_still_an_error(nc: Client, shared: str
 async def test_a_line_break_in_an_error_does_not_make_a_second_header(nc: Client, shared: str) -> None:
     reply = await ask(nc, shared, ordered("fail", error="one\r\nAJ-Terminate: two\nthree\rfour"))
     assert outcome(reply) == (b"", {"AJ-Error": "one  AJ-Terminate: two three four"})
+
+
+async def test_no_error_is_without_a_text(nc: Client, shared: str) -> None:
+    _, headers = outcome(await ask(nc, shared, ordered("fail", error="")))
+    assert list(headers) == ["AJ-Error"]
+    assert headers["AJ-Error"]
+
+
+async def test_an_error_text_with_a_nul_is_one_that_can_be_sent(nc: Client, shared: str) -> None:
+    assert outcome(await ask(nc, shared, ordered("fail", error="a\0b"))) == (b"", {"AJ-Error": "a b"})
+
+
+async def test_a_long_error_text_is_cut(nc: Client, shared: str) -> None:
+    _, headers = outcome(await ask(nc, shared, ordered("terminate", error="x" * 500_000)))
+    assert 1000 < len(headers["AJ-Terminate"]) <= 4096
 
 
 async def test_an_error_text_may_hold_any_language(nc: Client, shared: str) -> None:
@@ -401,3 +417,15 @@ def test_the_lock_file_names_no_place() -> None:
 def test_the_types_of_node_hold() -> None:
     checked = subprocess.run(["npm", "run", "types"], cwd=build("node"), capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout
+
+
+@pytest.mark.parametrize(
+    ("formatted", "command"),
+    [("go", ("gofmt", "-l", ".")), ("rust", ("cargo", "fmt", "--check"))],
+    ids=["go", "rust"],
+)
+def test_the_sources_are_in_the_one_format(formatted: str, command: tuple[str, ...]) -> None:
+    if command[0] == "cargo" and shutil.which("rustfmt") is None:
+        pytest.skip("no rustfmt on the PATH, so Rust's format is not looked at")
+    done = subprocess.run(command, cwd=build(formatted), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

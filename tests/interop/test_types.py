@@ -5,7 +5,6 @@ That they are what the schemas say today is looked at in tests/test_docs.py.
 
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,14 +55,6 @@ def test_go_keeps_the_vectors() -> None:
         ["go", "test", "-count=1", "./ajtypes"], cwd=build("go"), capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-@pytest.mark.skipif(
-    shutil.which("gofmt") is None and os.environ.get("CI") != "true", reason="no gofmt on the PATH, so no look at it"
-)
-def test_go_is_formatted() -> None:
-    done = subprocess.run(["gofmt", "-l", "."], cwd=build("go"), capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_typescript_takes_and_keeps_the_vectors(tmp_path: Path) -> None:

@@ -221,7 +221,9 @@ fn tell(failure: Failure, protocol: bool, headers: &mut HeaderMap) -> String {
         Failure::RetryAfter(text, delay) => ("AJ-Error", text, Some(delay)),
         Failure::Terminate(text) => ("AJ-Terminate", text, None),
     };
-    let text = text.replace(['\r', '\n'], " "); // a header is one line
+    // A header is one line, and not too long; a Go worker misreads an empty one.
+    let text: String = text.replace(['\r', '\n', '\0'], " ").chars().take(4000).collect();
+    let text = if text.is_empty() { "failed".to_owned() } else { text };
     headers.insert(name, text.as_str());
     if let (Some(delay), true) = (delay, protocol) {
         // Use our additions only where the request offers them.

@@ -35,6 +35,6 @@ fn handle(request: &Message) -> Result<Value, (&'static str, &'static str)> {
     match email["to"].as_str() {
         None => Err(("AJ-Terminate", "no address")), // no further try can mend it
         Some("nobody@example.net") => Err(("AJ-Error", "no such mailbox")), // to be tried again
-        Some(to) => Ok(json!({"sent": to})), // the result
+        Some(to) => Ok(json!({"sent": to})),         // the result
     }
 }

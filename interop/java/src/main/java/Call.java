@@ -234,7 +234,9 @@ public final class Call {
     /** Sets the headers that tell of a failure. */
     private synchronized void fail(Throwable err) {
         String text = err instanceof InterruptedException && reason != null ? reason : String.valueOf(err.getMessage());
-        text = text.replace('\r', ' ').replace('\n', ' '); // a header is one line
+        text = text.replaceAll("[\r\n\0]", " "); // a header is one line, and not too long
+        text = text.substring(0, text.offsetByCodePoints(0, Math.min(text.codePointCount(0, text.length()), 4000)));
+        text = text.isEmpty() ? "failed" : text; // a Go worker misreads an empty one
         reply.put(err instanceof Terminate ? "AJ-Terminate" : "AJ-Error", text);
         // Use our additions only where the request offers them.
         if (err instanceof RetryAfter later && asked("AJ-Protocol") != null) {
