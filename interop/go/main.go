@@ -28,8 +28,11 @@ import (
 )
 
 func main() {
-	taskType := cmp.Or(os.Getenv("AJ_TYPE"), "email:new")
-	subject := cmp.Or(os.Getenv("AJ_SUBJECT"), "CHORIA_AJ.H.T."+taskType)
+	taskType, given := os.LookupEnv("AJ_TYPE")
+	if !given {
+		taskType = "email:new"
+	}
+	subject := cmp.Or(os.Getenv("AJ_SUBJECT"), "CHORIA_AJ.H.T."+cmp.Or(taskType, "catchall"))
 	// Wait for a server that is not there yet, come back for ever to one that went away, notice a dead link in about a
 	// minute. Only a login that is refused twice closes the connection; then end, so that somebody sees it.
 	nc, err := nats.Connect(cmp.Or(os.Getenv("NATS_URL"), nats.DefaultURL), nats.RetryOnFailedConnect(true),

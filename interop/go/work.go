@@ -13,7 +13,7 @@ import (
 
 // work is yours to write. Return the result, or an error: Terminate, RetryAfter or any other, which is a failed try.
 // Pass ctx on to whatever takes time: it ends at the deadline, and when the bridge says that the reply will not be used.
-// This one does what the payload says, so that tests can ask for each outcome (the table is in ../README.md):
+// This one does what the payload says, so that tests can ask for each outcome (docs/conformance.md has them all):
 // {"do": "fail", "error": "no such mailbox"}. A payload that gives no order it knows is a success.
 func work(ctx context.Context, call *Call) ([]byte, error) {
 	order := map[string]any{"error": "failed"}

@@ -14,8 +14,8 @@ import { connect } from "@nats-io/transport-node";
 import { answer, cancel } from "./call.js";
 
 const env = process.env;
-const type = env.AJ_TYPE || "email:new";
-const subject = env.AJ_SUBJECT || `CHORIA_AJ.H.T.${type}`;
+const type = env.AJ_TYPE ?? "email:new";
+const subject = env.AJ_SUBJECT || `CHORIA_AJ.H.T.${type || "catchall"}`;
 
 // This client takes no login from the URL, so we do.
 const urls = (env.NATS_URL || "nats://127.0.0.1:4222")

@@ -4,8 +4,8 @@ import { RetryAfter, Terminate } from "./call.js";
 /**
  * Yours to write. Return the result (a string or bytes) or throw: Terminate, RetryAfter or any other error, which is a
  * failed try. Pass `call.signal` on to whatever takes time: it is raised at the deadline, and when the bridge says that
- * the reply will not be used. This one does what the payload says, so that tests can ask for each outcome (the table is
- * in ../README.md): {"do": "fail", "error": "no such mailbox"}. A payload that gives no order it knows is a success.
+ * the reply will not be used. This one does what the payload says, so that tests can ask for each outcome (docs/conformance.md has
+ * them all): {"do": "fail", "error": "no such mailbox"}. A payload that gives no order it knows is a success.
  *
  * @param {import("./call.js").Call} call
  * @returns {Promise<string | Uint8Array>}

@@ -229,6 +229,11 @@ def test_defaults_are_those_of_an_email_task(language: str, clean_server: Embedd
         assert running.ready() == SUBJECT
 
 
+def test_an_empty_type_means_all_types(language: str, server: EmbeddedServer) -> None:
+    with responder(language, server.url, AJ_TYPE="") as running:
+        assert running.ready() == "CHORIA_AJ.H.T.catchall"
+
+
 def test_a_subject_of_ones_own_wins_over_the_type(language: str, server: EmbeddedServer) -> None:
     with responder(language, server.url, AJ_TYPE="report:", AJ_SUBJECT=f"EXAMPLE.{language}") as running:
         assert running.ready() == f"EXAMPLE.{language}"

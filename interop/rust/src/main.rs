@@ -42,8 +42,9 @@ async fn main() {
 }
 
 async fn run() -> Result<(), async_nats::Error> {
-    let task_type = setting("AJ_TYPE", "email:new");
-    let subject = setting("AJ_SUBJECT", &format!("CHORIA_AJ.H.T.{task_type}"));
+    let task_type = env::var("AJ_TYPE").unwrap_or("email:new".to_owned());
+    let token = if task_type.is_empty() { "catchall" } else { &task_type };
+    let subject = setting("AJ_SUBJECT", &format!("CHORIA_AJ.H.T.{token}"));
     let group = setting("AJ_QUEUE_GROUP", "q");
     let url = setting("NATS_URL", "nats://127.0.0.1:4222");
     let servers = url.split(',').map(str::parse).collect::<Result<Vec<ServerAddr>, _>>()?;

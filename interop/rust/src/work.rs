@@ -6,7 +6,7 @@ use serde_json::{json, Value};
 use crate::call::{Call, Failure, Outcome};
 
 /// Yours to write. Return the result or a failure. This one does what the payload says, so that tests can ask for each
-/// outcome (the table is in ../README.md): `{"do": "fail", "error": "no such mailbox"}`. A payload that gives no order it
+/// outcome (docs/conformance.md has them all): `{"do": "fail", "error": "no such mailbox"}`. A payload that gives no order it
 /// knows is a success.
 pub async fn work(call: &Call) -> Outcome {
     let order = read_order(&call.task.payload)?;

@@ -34,8 +34,8 @@ public final class Responder {
     private static volatile boolean stopping;
 
     public static void main(String[] args) throws Exception {
-        String type = setting("AJ_TYPE", "email:new");
-        String subject = setting("AJ_SUBJECT", "CHORIA_AJ.H.T." + type);
+        String type = System.getenv().getOrDefault("AJ_TYPE", "email:new");
+        String subject = setting("AJ_SUBJECT", "CHORIA_AJ.H.T." + (type.isEmpty() ? "catchall" : type));
 
         // Wait for a server that is not there yet, come back for ever to one that went away, notice a dead link in about
         // a minute. Only a login that is refused twice closes the connection; then end, so that somebody sees it.
@@ -83,11 +83,7 @@ public final class Responder {
                         .build())
                 .build();
         service.startService();
-        nc.flush(Duration.ZERO); // if a subscription is refused, that is said before this is answered
-        ready = true;
-        System.out.println("ready " + subject);
-
-        // Stop in order: take nothing new, finish what is in hand, push the replies out.
+        // On SIGTERM, stop in order: take nothing new, finish what is in hand, push the replies out.
         Runtime.getRuntime().addShutdownHook(new Thread(() -> {
             stopping = true;
             if (nc.getStatus() == Connection.Status.CONNECTED) {
@@ -102,6 +98,10 @@ public final class Responder {
             }
             Runtime.getRuntime().halt(0); // the exit code of a signal is no success
         }));
+
+        nc.flush(Duration.ZERO); // if a subscription is refused, that is said before this is answered
+        ready = true;
+        System.out.println("ready " + subject);
     }
 
     static String setting(String name, String byDefault) {

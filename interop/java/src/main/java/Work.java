@@ -17,7 +17,7 @@ final class Work {
     /**
      * Returns the result or throws: Terminate, RetryAfter or any other exception, which is a failed try. The thread is
      * interrupted at the deadline, and when the bridge says that the reply will not be used. This one does what the
-     * payload says, so that tests can ask for each outcome (the table is in ../README.md): {"do": "fail", "error": "no
+     * payload says, so that tests can ask for each outcome (docs/conformance.md has them all): {"do": "fail", "error": "no
      * such mailbox"}. A payload that gives no order it knows is a success.
      */
     static byte[] work(Call call) throws Exception {
