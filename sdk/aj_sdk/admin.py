@@ -23,7 +23,15 @@ from aj_sdk.errors import (
     QueueNotFoundError,
     RefusedError,
 )
-from aj_sdk.inventory import BoundQueue, Overview, QueueInfo, TaskStoreInfo, read_queue_info, read_task_store_info
+from aj_sdk.inventory import (
+    BoundQueue,
+    Overview,
+    QueueInfo,
+    TaskStoreInfo,
+    paused_until,
+    read_queue_info,
+    read_task_store_info,
+)
 from aj_sdk.jetstream import (
     CONSUMER_NOT_FOUND,
     STREAM_NAME_IN_USE,
@@ -289,7 +297,13 @@ class Admin:
         parks = sourced = streams.has_source(stream["config"])
         if parks or adopt:
             parks = await self._try_delayed(settings) and (parks or await self._add_source(stream["config"], name))
-        return BoundQueue(settings=settings, parks=parks, sourced=parks or sourced, created=stream["created"])
+        return BoundQueue(
+            settings=settings,
+            parks=parks,
+            sourced=parks or sourced,
+            created=stream["created"],
+            paused_until_ns=paused_until(consumer),
+        )
 
     async def look_at_queue(self, bound: BoundQueue, *, adopt: bool) -> BoundQueue:
         """Read a bound queue's settings again, for a worker that goes on: two requests where nothing has changed.
@@ -322,7 +336,12 @@ class Admin:
         settings, configured = read_settings(name, stream["config"], consumer["config"])
         if configured:
             await self._take_over(settings, stream, consumer)
-        return msgspec.structs.replace(bound, settings=settings, pulls=int(consumer.get("num_waiting") or 0))
+        return msgspec.structs.replace(
+            bound,
+            settings=settings,
+            pulls=int(consumer.get("num_waiting") or 0),
+            paused_until_ns=paused_until(consumer),
+        )
 
     async def configure_queue(
         self,

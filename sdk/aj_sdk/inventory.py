@@ -9,7 +9,15 @@ from aj_sdk import streams
 from aj_sdk.wire.queue import QueueSettings, read_settings
 from aj_sdk.wire.times import parse_time
 
-__all__ = ["BoundQueue", "Overview", "QueueInfo", "TaskStoreInfo", "read_queue_info", "read_task_store_info"]
+__all__ = [
+    "BoundQueue",
+    "Overview",
+    "QueueInfo",
+    "TaskStoreInfo",
+    "paused_until",
+    "read_queue_info",
+    "read_task_store_info",
+]
 
 
 class BoundQueue(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,6 +29,7 @@ class BoundQueue(msgspec.Struct, frozen=True, kw_only=True):
         sourced: whether its stream names the stream of waiting items as a source, which is not enough on each server.
         created: when its stream was made, as the server tells it; a queue made again under its name has another.
         pulls: requests for work, of all workers, that wait on the server.
+        paused_until_ns: until when it hands out nothing, in nanoseconds since the epoch; None when it is not paused.
     """
 
     settings: QueueSettings
@@ -28,6 +37,7 @@ class BoundQueue(msgspec.Struct, frozen=True, kw_only=True):
     sourced: bool = False
     created: str = ""
     pulls: int = 0
+    paused_until_ns: int | None = None
 
 
 class QueueInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,7 +142,7 @@ def read_queue_info(name: str, stream: Mapping[str, Any], consumer: Mapping[str,
         created_ns=parse_time(stream["created"]),
         oldest_ns=_message_time(state, "first_ts"),
         newest_ns=_message_time(state, "last_ts"),
-        paused_until_ns=_paused_until(consumer),
+        paused_until_ns=paused_until(consumer),
     )
 
 
@@ -157,7 +167,8 @@ def _message_time(state: Mapping[str, Any], key: str) -> int | None:
     return parse_time(state[key]) if int(state["messages"]) else None
 
 
-def _paused_until(consumer: Mapping[str, Any]) -> int | None:
+def paused_until(consumer: Mapping[str, Any]) -> int | None:
+    """Read until when a consumer is paused from its description, None when it is not."""
     # Its configuration still tells the time of a pause that is over.
     until = consumer["config"].get("pause_until")
     return parse_time(until) if consumer.get("paused") and until else None

@@ -64,8 +64,12 @@ async def test_a_paused_queue_hands_out_nothing_until_it_is_resumed(world: World
         await take(world.jetstream, "EMAIL", seconds=0.5)
     await world.admin.configure_queue("EMAIL", max_tries=3)  # leaves it paused
     assert (await world.admin.queues())[0].paused_until_ns == FOREVER
+    paused = await world.admin.bind_queue("EMAIL", adopt=True)
+    assert paused.paused_until_ns == FOREVER
+    assert await world.admin.look_at_queue(paused, adopt=True) == paused
     assert await world.admin.resume_queue("EMAIL")
     assert (await world.admin.queue_info("EMAIL")).paused_until_ns is None
+    assert (await world.admin.look_at_queue(paused, adopt=True)).paused_until_ns is None
     await take(world.jetstream, "EMAIL")
 
 

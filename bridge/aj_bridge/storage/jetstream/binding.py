@@ -15,7 +15,7 @@ from aj_sdk.admin import Admin, BoundQueue
 from aj_sdk.jetstream import JetStream
 from aj_sdk.store import Store
 from aj_sdk.wire.queue import QueueSettings, ack_wait_ns
-from aj_sdk.wire.times import NS_PER_S, format_duration
+from aj_sdk.wire.times import NS_PER_S, format_duration, format_time
 
 __all__ = ["JetStreamStorage", "open_storage"]
 
@@ -56,6 +56,7 @@ class JetStreamStorage:
         self.notices = JetStreamNotices(jetstream)
         ack_wait = _ack_wait_ns(bound.settings)
         self.pulse = NatsPulse(self._transport, _beat_every_s(ack_wait))
+        self._tell_pause(None)
         self.items = JetStreamItems(
             jetstream, bound.settings, ack_wait, lambda: self.pulse.since, polled, pull_s=pull_s
         )
@@ -64,7 +65,8 @@ class JetStreamStorage:
     async def refresh(self) -> None:
         """See `Storage`; a consumer that is gone is made again."""
         bound = await self._admin.look_at_queue(self._bound, adopt=self._adopt)
-        parks, self._bound = self._bound.parks, bound
+        parks, paused, self._bound = self._bound.parks, self._bound.paused_until_ns, bound
+        self._tell_pause(paused)
         if not bound.pulls:
             self.items.forget_pulls()
         if bound.settings != self.items.settings:
@@ -77,6 +79,13 @@ class JetStreamStorage:
         if bound.parks != parks:
             # The queue was made again, or somebody took its source away.
             self.waiting = self._waiting()
+
+    def _tell_pause(self, before: int | None) -> None:
+        name, until = self._bound.settings.name, self._bound.paused_until_ns
+        if until is None and before is not None:
+            _log.info("queue %s is paused no longer", name)
+        elif until is not None and until != before:
+            _log.info("queue %s is paused until %s, `ajc queue resume %s` ends it", name, format_time(until), name)
 
     def _waiting(self) -> ScheduledItems | DelayedItems:
         if self._bound.parks:
