@@ -4,26 +4,23 @@ import asyncio
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
 
 from aj_bridge.core.exits import reply_of_exit
 from aj_bridge.engine.children import ChildLimits, run_child
 from aj_bridge.engine.clock import Clock
 from aj_bridge.engine.router import Invocation, Outcome
+from aj_bridge.engine.told import log_complaints, told_of
 from aj_sdk.errors import UsageError
 from aj_sdk.wire.call import Cause, Failed, Terminated, handler_deadline_ns
 from aj_sdk.wire.task import TaskRecord
-from aj_sdk.wire.times import NS_PER_S, format_duration, format_time
+from aj_sdk.wire.times import NS_PER_S, format_duration
 
 __all__ = ["Commands", "check_command"]
 
 _log = logging.getLogger(__name__)
-
-_MAX_LINES: Final = 1000
-_ESCAPES: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code != ord("\t")}
 
 
 def check_command(path: str | Path) -> Path:
@@ -68,8 +65,9 @@ class Commands:
         limits = ChildLimits(max_output=self._max_output, kill_after=(give_up_ns - deadline_ns) / NS_PER_S)
         try:
             with _task_file(invocation.task) as path:
-                environ = {**self._environ, **_told(invocation, path, deadline_ns)}
-                lines = _log_lines(command, invocation.task)
+                told = told_of(invocation.task, invocation=invocation.id, deadline_ns=deadline_ns)
+                environ = {**self._environ, **told, "CHORIA_AJ_TASK": str(path)}
+                lines = log_complaints(command.name, _log, _fields(invocation.task))
                 async with asyncio.timeout((deadline_ns - now_ns) / NS_PER_S):
                     ended = await run_child([command], limits=limits, environ=environ, on_error_line=lines)
         except TimeoutError:
@@ -80,19 +78,6 @@ class Commands:
         if ended.overflow:
             return Terminated(f"the command printed more than {self._max_output} bytes")
         return reply_of_exit(ended.code, ended.output, ended.complaint)
-
-
-def _told(invocation: Invocation, path: Path, deadline_ns: int) -> dict[str, str]:
-    task = invocation.task
-    return {
-        "CHORIA_AJ_TASK": str(path),
-        "CHORIA_AJ_TASK_ID": task.id,
-        "CHORIA_AJ_TASK_TYPE": task.type,
-        "CHORIA_AJ_TASK_TRY": str(task.tries),
-        "CHORIA_AJ_QUEUE": task.queue,
-        "CHORIA_AJ_INVOCATION": invocation.id,
-        "CHORIA_AJ_DEADLINE": format_time(deadline_ns),
-    }
 
 
 @contextmanager
@@ -106,18 +91,5 @@ def _task_file(task: TaskRecord) -> Iterator[Path]:
         yield path
 
 
-def _log_lines(command: Path, task: TaskRecord) -> Callable[[str], None]:
-    fields = {"task_id": task.id, "task_type": task.type, "queue": task.queue, "tries": task.tries}
-    lines = 0
-
-    def take(line: str) -> None:
-        nonlocal lines
-        lines += 1
-        if lines <= _MAX_LINES:
-            _log.info("%s: %s", command.name, line.translate(_ESCAPES), extra=fields)
-        elif lines == _MAX_LINES + 1:
-            _log.warning(
-                "%s: wrote more than %d lines, the others are not logged", command.name, _MAX_LINES, extra=fields
-            )
-
-    return take
+def _fields(task: TaskRecord) -> dict[str, object]:
+    return {"task_id": task.id, "task_type": task.type, "queue": task.queue, "tries": task.tries}

@@ -7,19 +7,17 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from aj_bridge.core.exits import reply_of_exit
 from aj_bridge.engine.children import ChildLimits, run_child
+from aj_bridge.engine.told import log_complaints, told_of
 from aj_sdk.errors import UsageError
 from aj_sdk.handling import Task
 from aj_sdk.services import Services
 from aj_sdk.wire.call import Failed, Reply, Terminated
-from aj_sdk.wire.times import format_time, from_datetime
+from aj_sdk.wire.times import from_datetime
 
 __all__ = ["Shell", "command_services", "find_program"]
-
-_MAX_LINES: Final = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,37 +76,18 @@ def command_services(types: Sequence[str], shell: Shell, *, queue_group: str) ->
 
 async def _run(shell: Shell, task: Task) -> Reply:
     """Run the command for a task. Cancelled (at the deadline, or when it is not wanted), it is ended with its group."""
-    lines = 0
-
-    def log(line: str) -> None:
-        nonlocal lines
-        lines += 1
-        if lines <= _MAX_LINES:
-            task.log.info("%s", line)
-        elif lines == _MAX_LINES + 1:
-            task.log.warning("more than %d lines on standard error; the others are not logged", _MAX_LINES)
-
+    deadline_ns = from_datetime(task.handler_deadline)
+    told = told_of(task.record, invocation=task.invocation, deadline_ns=deadline_ns)
     try:
         ended = await run_child(
             shell.command,
             limits=shell.limits,
             stdin=task.payload_bytes if shell.payload_only else task.record.to_wire(),
-            environ={**shell.environ, **_told(task)},
-            on_error_line=log,
+            environ={**shell.environ, **told},
+            on_error_line=log_complaints(Path(shell.command[0]).name, task.log),
         )
     except OSError as err:
         return Failed(f"the command could not be started: {err.strerror or err}")
     if ended.overflow:
         return Terminated(f"the command printed more than {shell.limits.max_output} bytes")
     return reply_of_exit(ended.code, ended.output, ended.complaint)
-
-
-def _told(task: Task) -> dict[str, str]:
-    return {
-        "CHORIA_AJ_TASK_ID": task.id,
-        "CHORIA_AJ_TASK_TYPE": task.type,
-        "CHORIA_AJ_TASK_TRY": str(task.tries),
-        "CHORIA_AJ_QUEUE": task.queue,
-        "CHORIA_AJ_INVOCATION": task.invocation,
-        "CHORIA_AJ_DEADLINE": format_time(from_datetime(task.handler_deadline)),
-    }

@@ -1,0 +1,58 @@
+"""What a program finds in its environment about its task, and what becomes of its complaints.
+
+The same for commands that a bridge runs itself and for those behind `aj-bridge respond`.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from aj_sdk.wire.task import TaskRecord
+from aj_sdk.wire.times import format_time
+
+__all__ = ["log_complaints", "told_of"]
+
+_MAX_LINES: Final = 1000
+_ESCAPES: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code != ord("\t")}
+
+
+def told_of(task: TaskRecord, *, invocation: str, deadline_ns: int) -> dict[str, str]:
+    """Return the environment variables that tell a program of its task.
+
+    Args:
+        task: the task, with this try counted.
+        invocation: id of this one invocation; empty when a Go worker calls.
+        deadline_ns: when the program must have ended, in nanoseconds since the epoch.
+    """
+    return {
+        "CHORIA_AJ_TASK_ID": task.id,
+        "CHORIA_AJ_TASK_TYPE": task.type,
+        "CHORIA_AJ_TASK_TRY": str(task.tries),
+        "CHORIA_AJ_QUEUE": task.queue,
+        "CHORIA_AJ_INVOCATION": invocation,
+        "CHORIA_AJ_DEADLINE": format_time(deadline_ns),
+    }
+
+
+def log_complaints(
+    program: str, log: logging.Logger | logging.LoggerAdapter[Any], fields: Mapping[str, object] | None = None
+) -> Callable[[str], None]:
+    """Return what logs the lines of a program's standard error, up to a bound.
+
+    Args:
+        program: its name.
+        log: where to.
+        fields: what stands beside each line.
+    """
+    lines = 0
+    extra = dict(fields or {})
+
+    def take(line: str) -> None:
+        nonlocal lines
+        lines += 1
+        if lines <= _MAX_LINES:
+            log.info("%s: %s", program, line.translate(_ESCAPES), extra=extra)
+        elif lines == _MAX_LINES + 1:
+            log.warning("%s: wrote more than %d lines, the others are not logged", program, _MAX_LINES, extra=extra)
+
+    return take
