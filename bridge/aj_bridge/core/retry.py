@@ -7,15 +7,16 @@ from math import isfinite
 from typing import Final, Self
 
 from aj_sdk.errors import UsageError
-from aj_sdk.wire.times import NS_PER_MS
+from aj_sdk.wire.times import NS_PER_MS, format_duration, parse_duration
 
-__all__ = ["POLICIES", "RetryPolicy", "policy_named"]
+__all__ = ["POLICIES", "RetryPolicy", "read_policy", "write_policy"]
 
 _NS_PER_US: Final = 1000
 _MICROSECOND: Final = timedelta(microseconds=1)
 _LONGEST: Final = timedelta(days=366)
 _MAX_INTERVALS: Final = 1000
 _MAX_JITTER: Final = 10.0
+_PARTS: Final = ("min", "max", "factor", "jitter")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +110,60 @@ POLICIES: Final[Mapping[str, RetryPolicy]] = {
 }
 
 
-def policy_named(name: str) -> RetryPolicy:
-    """Return a policy by its name.
+def read_policy(text: str) -> RetryPolicy:
+    """Read a policy: a name, `min=1s,max=10m,factor=2,jitter=0.5`, or intervals such as `1s,5s,1m,jitter=0.5`.
+
+    Factor and jitter may be left out.
 
     Raises:
-        UsageError: there is no such policy.
+        UsageError: it is none of these.
     """
-    policy = POLICIES.get(name)
-    if policy is None:
-        raise UsageError(f"unknown retry policy {name!r}; there are {', '.join(sorted(POLICIES))}")
-    return policy
+    if text.lower() in POLICIES:
+        return POLICIES[text.lower()]
+    named: dict[str, str] = {}
+    intervals: list[timedelta] = []
+    for part in text.split(","):
+        name, equals, value = (word.strip() for word in part.partition("="))
+        if not equals:
+            intervals.append(_span(name, text))
+        elif name not in _PARTS or name in named:
+            raise _unreadable(text, f"{name[:20]!r} is there twice" if name in named else f"{name[:20]!r} is no part")
+        else:
+            named[name] = value
+    jitter = _number(named.pop("jitter", "0.5"), text)
+    if intervals and not named:
+        return RetryPolicy(intervals, jitter)
+    if intervals or "min" not in named or "max" not in named:
+        raise _unreadable(text, "it needs min and max, or intervals alone")
+    factor = _number(named.get("factor", "2"), text)
+    return RetryPolicy.exponential(_span(named["min"], text), _span(named["max"], text), factor, jitter)
+
+
+def write_policy(policy: RetryPolicy) -> str:
+    """Write a policy as `read_policy` reads it."""
+    for name, known in POLICIES.items():
+        if policy == known:
+            return name
+    row = ",".join(format_duration(each) for each in policy.intervals_ns)
+    return f"{row},jitter={policy.jitter:g}"
+
+
+def _span(text: str, whole: str) -> timedelta:
+    try:
+        return timedelta(microseconds=parse_duration(text) // _NS_PER_US)
+    except (ValueError, OverflowError):
+        raise _unreadable(whole, f"{text[:20]!r} is no duration such as 1s or 10m") from None
+
+
+def _number(text: str, whole: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise _unreadable(whole, f"{text[:20]!r} is no number") from None
+
+
+def _unreadable(text: str, why: str) -> UsageError:
+    return UsageError(
+        f"{text[:60]!r} is no retry policy: {why}; write {', '.join(POLICIES)}, min=1s,max=10m,factor=2,jitter=0.5 "
+        "or intervals such as 1s,5s,1m"
+    )

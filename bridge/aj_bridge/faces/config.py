@@ -1,25 +1,27 @@
 """The configuration of `aj-bridge run`: one table; the flags, the file, the environment and the docs come from it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
 
 from aj_bridge.core.retention import DISCARDABLE, KEEPABLE, Retention
-from aj_bridge.core.retry import POLICIES
+from aj_bridge.core.retry import POLICIES, RetryPolicy
+from aj_bridge.engine.router import Router
 from aj_bridge.faces.kinds import (
     HOST_PORT,
     SERVERS,
     TRUTH,
     Address,
+    backoff,
     choice,
     duration,
     kept,
     key,
-    name,
     number,
+    pair,
     path,
     seed,
     text,
@@ -27,6 +29,7 @@ from aj_bridge.faces.kinds import (
 )
 from aj_bridge.faces.logs import FORMATS, LEVELS
 from aj_bridge.faces.options import ConfigFile, Values, add_options, merge, option, options_of, read_config_file
+from aj_bridge.faces.routes import ROUTE_TYPE, RouteConfig, make_router, read_routes
 from aj_sdk.connect import ConnectionFlags
 from aj_sdk.errors import InvalidConfigError
 from aj_sdk.wire.names import DEFAULT_QUEUE
@@ -108,15 +111,30 @@ class BridgeConfig:
         aliases={"AJC_CONCURRENCY": _same},
     )
     remote: tuple[str, ...] = option(
-        name("task type", "TYPE", empty=True),
-        "Take only tasks of this type, or of a type that begins with it; an empty one takes the rest",
+        ROUTE_TYPE,
+        "Take tasks of this type, or of a type that begins with it, to remote handlers; an empty one takes the rest, "
+        "`*` takes it too, each type by its own name. Without routes: `*`",
         default=(),
         many=True,
     )
-    backoff: str = option(
-        choice(tuple(POLICIES)),
-        "How long a failed task waits before its next try",
-        default="default",
+    command: tuple[tuple[str, str], ...] = option(
+        pair("task type", "TYPE=PATH"),
+        "Run this executable file for tasks of this type: the task is in the file that CHORIA_AJ_TASK names, standard "
+        "output is the result",
+        default=(),
+        many=True,
+    )
+    app: tuple[str, ...] = option(
+        text("MODULE[:NAME]"),
+        "Handle the types of this module's Services in the bridge itself",
+        default=(),
+        many=True,
+    )
+    backoff: RetryPolicy = option(  # noqa: RUF009 - as above
+        backoff(),
+        "How long a failed task waits before its next try: default, 10m, 1h, 1m, or your own such as "
+        "min=1s,max=10m,factor=2,jitter=0.5 or 1s,5s,1m",
+        default=POLICIES["default"],
         aliases={"AJ_RETRY_POLICY": _same},
     )
     no_adopt: bool = option(
@@ -199,6 +217,17 @@ class BridgeConfig:
         aliases={"AJ_DEBUG": _debug_level, "AJC_DEBUG": _debug_level},
     )
     log_format: str = option(choice(FORMATS), "How the log is written", default="text")
+    route: tuple[RouteConfig, ...] = ()
+    """The tables `[[route]]` of the file."""
+
+    @property
+    def router(self) -> Router:
+        """Where the tasks go; imports the modules of apps, and looks at the commands.
+
+        Raises:
+            UsageError: a route is there twice, a command can't be executed, or a module has no such handlers.
+        """
+        return make_router(self.remote, self.command, self.app, self.route)
 
     @property
     def verifier(self) -> Verifier | None:
@@ -257,12 +286,18 @@ def build_config(file: ConfigFile | None, environ: Mapping[str, str], flags: Map
     Raises:
         InvalidConfigError: every fault there is, each with the place that it was given at.
     """
+    faults: list[str] = []
+    routes: tuple[RouteConfig, ...] = ()
+    if file is not None and "route" in file.values:
+        routes = read_routes(file, faults)
+        file = replace(file, values={key: value for key, value in file.values.items() if key != "route"})
     found = merge(OPTIONS, file, environ, flags)
+    found.faults.extend(faults)
     _one_connection(found)
     _fitting(found)
     if found.faults:
         raise InvalidConfigError(tuple(found.faults))
-    return BridgeConfig(**found.values)
+    return BridgeConfig(**found.values, route=routes)
 
 
 def _one_connection(found: Values) -> None:

@@ -3,12 +3,13 @@
 A kind's `parse` raises ValueError, or an error of ours, that says what is wrong and how to write it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from aj_bridge.core.retry import read_policy, write_policy
 from aj_sdk.keys import load_key, load_seed
 from aj_sdk.servers import split_servers
 from aj_sdk.wire.names import check_name
@@ -21,12 +22,14 @@ __all__ = [
     "TRUTH",
     "Address",
     "Kind",
+    "backoff",
     "choice",
     "duration",
     "kept",
     "key",
     "name",
     "number",
+    "pair",
     "path",
     "seed",
     "text",
@@ -47,12 +50,14 @@ class Kind:
         parse: reads a text.
         show: writes a value as `parse` reads it.
         toml: the type that a TOML file has for it.
+        from_table: turns a TOML table into the text that `parse` reads, where the file may have one; raises ValueError.
     """
 
     metavar: str
     parse: Callable[[str], Any]
     show: Callable[[Any], str] = str
     toml: type = str
+    from_table: Callable[[Mapping[str, Any]], str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +96,16 @@ def choice(words: Sequence[str]) -> Kind:
     return Kind("|".join(words), partial(_one_of, words))
 
 
+def backoff() -> Kind:
+    """A retry policy: a name, `min=1s,max=10m,factor=2,jitter=0.5`, or intervals; in TOML also a table of the parts."""
+    return Kind("NAME|SPEC", read_policy, write_policy, from_table=_policy_text)
+
+
+def pair(what: str, metavar: str) -> Kind:
+    """A name, possibly empty, and a text, `NAME=TEXT`; the value is the two."""
+    return Kind(metavar, partial(_pair, what, metavar), "=".join)
+
+
 def number(least: int, most: int = 1_000_000, *, unlimited: bool = False) -> Kind:
     """A whole number from `least` to `most`; also -1, for no limit, if `unlimited`."""
     return Kind("N", partial(_whole, least, most, unlimited), toml=int)
@@ -126,6 +141,23 @@ def _kept(states: Sequence[str], given: str) -> tuple[str, int]:
     if not equals:
         raise ValueError(f"{given[:60]!r} is not of the form {states[0]}=1h")
     return _one_of(states, state), _duration(NS_PER_S, span)
+
+
+def _policy_text(table: Mapping[str, Any]) -> str:
+    parts = []
+    for name, value in table.items():
+        if name == "intervals" and isinstance(value, list):
+            parts += [str(each) for each in value]
+        else:
+            parts.append(f"{name}={value}")
+    return ",".join(parts)
+
+
+def _pair(what: str, metavar: str, given: str) -> tuple[str, str]:
+    first, equals, second = given.partition("=")
+    if not equals or not second:
+        raise ValueError(f"{given[:60]!r} is not of the form {metavar}")
+    return check_name(first, what) if first else first, second
 
 
 def _one_of(words: Sequence[str], given: str) -> str:

@@ -161,9 +161,11 @@ def option(
 
 
 def options_of(table: type[Any]) -> tuple[Option, ...]:
-    """Rows of a table, in the order of its fields."""
+    """Rows of a table, in the order of its fields; a field that is no option is none of them."""
     rows = []
     for field in dataclasses.fields(table):
+        if "option" not in field.metadata:
+            continue
         row = dict(field.metadata["option"])
         row["name"] = row["name"] or field.name
         rows.append(Option(field=field.name, default=field.default, **row))
@@ -287,6 +289,8 @@ def _from_toml(row: Option, given: Any) -> Any:
         if not isinstance(given, list) or not all(isinstance(part, str) for part in given):
             raise ValueError('must be a list of texts, like ["a", "b"]')
         return given
+    if row.kind.from_table is not None and isinstance(given, dict):
+        return row.kind.from_table(given)
     # A truth value is an int for Python, not for people.
     if type(given) is not row.kind.toml:
         words = {str: f'a text, like {row.name} = "..."', int: "a whole number", bool: "true or false"}

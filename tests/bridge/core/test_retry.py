@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aj_bridge.core.retry import POLICIES, RetryPolicy, policy_named
+from aj_bridge.core.retry import POLICIES, RetryPolicy, read_policy, write_policy
 from aj_sdk.errors import UsageError
 from aj_sdk.wire.times import NS_PER_MS, NS_PER_S
 
@@ -27,15 +27,45 @@ POLICY = st.sampled_from(sorted(POLICIES))
     ],
 )
 def test_each_policy_has_its_steps(name: str, steps: int, jitter: float, first: int, last: int) -> None:
-    policy = policy_named(name)
+    policy = read_policy(name)
     assert policy.jitter == jitter
     assert len(policy.intervals_ns) == steps
     assert policy.intervals_ns == tuple(first + i * (last - first) // steps for i in range(steps))
 
 
-def test_an_unknown_policy_is_refused_with_the_names_there_are() -> None:
-    with pytest.raises(UsageError, match="unknown retry policy '2m'; there are 10m, 1h, 1m, default"):
-        policy_named("2m")
+@pytest.mark.parametrize(
+    ("text", "policy"),
+    [
+        ("1H", POLICIES["1h"]),
+        ("min=1s,max=4s", RetryPolicy([SECOND, 2 * SECOND, 4 * SECOND], 0.5)),
+        ("max=9s, min=1s, factor=3, jitter=0", RetryPolicy([SECOND, 3 * SECOND, 9 * SECOND], 0)),
+        ("1s,5s,1m", RetryPolicy([SECOND, 5 * SECOND, 60 * SECOND], 0.5)),
+        ("250ms,jitter=1", RetryPolicy([250 * MS], 1)),
+    ],
+)
+def test_a_policy_is_read_from_a_text(text: str, policy: RetryPolicy) -> None:
+    assert read_policy(text) == policy
+    assert read_policy(write_policy(policy)) == policy
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("2x", "'2x' is no duration"),
+        ("", "'' is no duration"),
+        ("min=1s", "it needs min and max, or intervals alone"),
+        ("min=1s,max=2s,3s", "it needs min and max, or intervals alone"),
+        ("min=1s,max=2s,max=3s", "'max' is there twice"),
+        ("min=1s,max=2s,growth=3", "'growth' is no part"),
+        ("min=1s,max=2s,factor=x", "'x' is no number"),
+        ("min=1s,max=2s,factor=1", "the factor of a retry policy is above 1"),
+        ("min=2s,max=1s", "grows from above 0"),
+        ("1s,jitter=11", "the jitter of a retry policy lies between"),
+    ],
+)
+def test_a_text_that_is_no_policy_is_refused(text: str, why: str) -> None:
+    with pytest.raises(UsageError, match=why):
+        read_policy(text)
 
 
 def test_a_delay_is_a_part_that_is_sure_and_a_part_by_chance() -> None:

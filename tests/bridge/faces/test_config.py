@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from aj_bridge.core.retention import Retention
+from aj_bridge.core.retry import POLICIES
 from aj_bridge.faces.config import OPTIONS, BridgeConfig, bridge_options, build_config, load_config
 from aj_bridge.faces.kinds import Address
 from aj_bridge.faces.options import describe
@@ -40,7 +41,7 @@ def test_without_anything_the_defaults_hold() -> None:
         store=None,
         concurrency=100,
         remote=(),
-        backoff="default",
+        backoff=POLICIES["default"],
         no_adopt=False,
         verify=(),
         verify_seed=None,
@@ -105,7 +106,7 @@ def test_flags_become_values() -> None:
         ("AJ_WORK_QUEUE", "GO", "queue", (("GO", None),)),
         ("AJC_CONCURRENCY", "7", "concurrency", 7),
         ("AJ_CONCURRENCY", "7", "concurrency", 7),
-        ("AJ_RETRY_POLICY", "1h", "backoff", "1h"),
+        ("AJ_RETRY_POLICY", "1h", "backoff", POLICIES["1h"]),
         ("AJ_NATS_CONTEXT", "prod", "context", "prod"),
         ("CONTEXT", "prod", "context", "prod"),
         ("AJC_MONITOR", "8080", "monitor", Address("", 8080)),
@@ -187,7 +188,7 @@ def test_queues_stand_in_a_file_as_a_text_or_a_list(tmp_path: Path, shown: str) 
         ({"lease": "100ms", "create": True}, "--lease: must be at least 500ms, not 100ms"),
         ({"max_tries": "0", "create": True}, "--max-tries: must be a whole number from 1 to 1000000, or -1"),
         ({"replicas": "6", "create": True}, "--replicas: must be a whole number from 1 to 5, not 6"),
-        ({"backoff": "2m"}, "--backoff: '2m' is not one of default, 10m, 1h, 1m"),
+        ({"command": ("email:new",)}, "--command: 'email:new' is not of the form TYPE=PATH"),
         ({"remote": ("ok", "a b")}, "--remote: task type 'a b' is invalid"),
         ({"server": "http://a"}, "--server: 'http://a': must begin with"),
         ({"log_level": "loud"}, "--log-level: 'loud' is not one of debug, info, warning, error"),

@@ -13,9 +13,8 @@ from typing import Any, Final
 
 import click
 
-from aj_bridge.core.retry import policy_named
 from aj_bridge.engine.bridge import Bridge, BridgeOptions, Line, ServedQueue
-from aj_bridge.engine.router import Route, Router
+from aj_bridge.engine.router import Router
 from aj_bridge.faces.cli.frame import Globals, leaf
 from aj_bridge.faces.config import BridgeConfig, bridge_options, load_config
 from aj_bridge.faces.embedded import EmbeddedServer
@@ -49,6 +48,8 @@ _NATS_PORT: Final = 4222
     "aj-bridge run --queue EMAIL --create --max-run-time 5m --max-tries 20",
     "aj-bridge run --queue CRITICAL=6 --queue NORMAL=3 --queue LOW --concurrency 200",
     "aj-bridge run --embedded --store ./data --create --queue EMAIL",
+    "aj-bridge run --queue EMAIL --app handlers --command image:thumbnail=./thumbnail --remote '*'",
+    "aj-bridge run --queue EMAIL --backoff min=1s,max=10m,factor=2",
     "aj-bridge run --config bridge.toml --log-format json",
 )
 @bridge_options
@@ -56,23 +57,27 @@ _NATS_PORT: Final = 4222
 def command(ctx: click.Context, /, **flags: Any) -> None:
     """Take the tasks of queues to their handlers, until SIGTERM.
 
-    A handler is whoever answers on CHORIA_AJ.H.T.<type>, in any language. Settings come from the flags, the
-    environment, a TOML file and the defaults; the first of these that has one wins.
+    A handler is whoever answers on CHORIA_AJ.H.T.<type>, in any language; a command (--command); or a Python module in
+    the bridge itself (--app). A command finds the task in the file that CHORIA_AJ_TASK names and prints the result;
+    exit code 0 completes the task, 78 ends it for good, any other (75 by custom) is a failed try.
+
+    Settings come from the flags, the environment, a TOML file and the defaults; the first of these that has one wins.
     """
     settings = ctx.find_root().ensure_object(Globals)
     given = {**flags, "server": settings.server or None, "context": settings.context or None}
     config = load_config(given, os.environ)
+    router = config.router  # before anything is connected: what is wrong here is wrong for good
     level = "debug" if settings.debug else config.log_level
     set_up_logging(level=level, style=config.log_format, stream=sys.stderr, environ=os.environ)
     # Collecting garbage often costs a busy bridge 5 % and finds nothing: what it makes is freed by counting.
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLD)
     with asyncio.Runner(loop_factory=loop_factory()) as loop:
-        cancelled = loop.run(_run(config))
+        cancelled = loop.run(_run(config, router))
     ctx.exit(_CANCELLED if cancelled else _NO_EXIT_CODE)
 
 
-async def _run(config: BridgeConfig) -> int:
+async def _run(config: BridgeConfig, router: Router) -> int:
     lost = asyncio.Event()
     async with contextlib.AsyncExitStack() as stack:
         flags = config.connection
@@ -102,9 +107,9 @@ async def _run(config: BridgeConfig) -> int:
             jetstream,
             BridgeOptions(
                 queues=tuple(ServedQueue(name=name, weight=weight) for name, weight in config.queue),
-                router=Router(Route(type=task_type) for task_type in config.remote),
+                router=router,
                 concurrency=config.concurrency,
-                policy=policy_named(config.backoff),
+                policy=config.backoff,
                 adopt=not config.no_adopt,
                 verifier=config.verifier,
                 retention=config.retention,

@@ -1,0 +1,50 @@
+"""Routes of a real bridge: a command, a Python module, remote handlers, and types that have none."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from tests.acceptance.world import World
+
+from aj_sdk.wire.state import TaskState
+
+pytestmark = pytest.mark.acceptance
+
+
+async def test_each_type_goes_where_its_route_says(world: World, tmp_path: Path) -> None:
+    command = tmp_path / "command"
+    command.write_text(
+        '#!/bin/sh\ncase "$CHORIA_AJ_TASK_TRY" in 1) echo busy >&2; exit 75;; esac\n'
+        """grep -o '"id":"[^"]*"' "$CHORIA_AJ_TASK"\n"""
+    )
+    command.chmod(0o755)
+    (tmp_path / "handlers_of_a_bridge.py").write_text(
+        "from aj_sdk import service, Task\n\n"
+        "@service('local')\ndef local(task: Task) -> str:\n    return f'local {task.tries}'\n"
+    )
+    config = tmp_path / "bridge.toml"
+    config.write_text(
+        f"""
+        [[route]]
+        type = "shell:"
+        command = "{command}"
+        backoff = "100ms"
+
+        [[route]]
+        type = "work"
+        """
+    )
+    run = [sys.executable, "-m", "aj_bridge", "run", "--server", world.crew.url, "--queue", "Q", "--create"]
+    more = ["--config", str(config), "--app", "handlers_of_a_bridge"]
+    bridge = world.crew.start("bridge", *run, *more, PYTHONPATH=str(tmp_path))
+    await world.ready(bridge, world.crew.handlers("work"))
+    async with world.overhear("CHORIA_AJ.E.task_state.*") as events:
+        for task_id, task_type in (("a", "shell:id"), ("b", "local"), ("c", "work"), ("d", "other")):
+            await world.client.enqueue(task_type, {"do": "ok"}, queue="Q", id=task_id)
+        unrouted = await events.state("retry", task_id="d")
+        assert unrouted["last_error"] == "no route for task type 'other'"
+    shell = await world.ended("a")
+    assert (shell.state, shell.tries) == (TaskState.COMPLETE, 2)
+    assert await world.client.result_bytes("a") == b'"id":"a"\n'
+    assert await world.client.result_bytes("b") == b"local 1"
+    assert (await world.ended("c")).state is TaskState.COMPLETE
