@@ -51,11 +51,17 @@ def test_links_lead_to_files_and_headings_that_are_there(page: Path) -> None:
             assert anchor in anchors(found), link
 
 
-def test_the_configuration_file_on_the_page_is_one(tmp_path: Path) -> None:
-    (shown,) = re.findall(
+def test_the_configuration_files_on_the_page_are_some(tmp_path: Path) -> None:
+    shown, routes = re.findall(
         r"^```toml\n(.*?)^```", (ROOT / "docs" / "operations.md").read_text(), re.MULTILINE | re.DOTALL
     )
     file = tmp_path / "bridge.toml"
     file.write_text(shown)
     config = load_config({"config": str(file)}, {})
     assert (config.queue, config.concurrency, config.log_format) == ((("EMAIL", None),), 200, "json")
+    file.write_text(routes)
+    assert [route.type for route in load_config({"config": str(file)}, {}).route] == [
+        "email:",
+        "image:thumbnail",
+        "sms:new",
+    ]

@@ -56,6 +56,7 @@ class Park(msgspec.Struct, frozen=True):
         silent: the `AJ-Silent` header, empty for none.
         why: for the log.
         for_parents: whether it waits for other tasks, whose end brings it back earlier.
+        for_room: whether it waits for room on its route, which brings it back earlier.
     """
 
     due_ns: int
@@ -64,6 +65,7 @@ class Park(msgspec.Struct, frozen=True):
     silent: str = ""
     why: str = ""
     for_parents: bool = False
+    for_room: bool = False
 
 
 class Finish(msgspec.Struct, frozen=True):

@@ -57,6 +57,7 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
         signature: what is wrong with the signature, empty for nothing; None when not looked up.
         closed_for_ns: how long a task of this type is to wait because nobody answers; None when calls are made.
         nobody: why, for `last_err`.
+        full_for_ns: how long a task waits at most because its route has no room; None when it has.
     """
 
     claim: Claim
@@ -73,6 +74,7 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     signature: str | None = None
     closed_for_ns: int | None = None
     nobody: str = ""
+    full_for_ns: int | None = None
 
 
 Step: TypeAlias = Decision | Look | None
@@ -244,6 +246,13 @@ def _nobody_answers(known: Known, _stored: Stored, record: TaskRecord) -> Step:
     )
 
 
+def _route_is_full(known: Known, _stored: Stored, record: TaskRecord) -> Step:
+    """As many of its route are handled as may be: park, nothing is saved."""
+    if known.full_for_ns is None:
+        return None
+    return Park(_capped(record, known.now_ns + known.full_for_ns), why="its route is full", for_room=True)
+
+
 def _run(known: Known, _stored: Stored, record: TaskRecord) -> Step:
     """Else: count the try, save `active`, call the handler."""
     results = record.dependency_results
@@ -279,5 +288,6 @@ RULES: Final[tuple[Rule, ...]] = (
     _signature,
     _parents,
     _nobody_answers,
+    _route_is_full,
     _run,
 )

@@ -23,6 +23,7 @@ from aj_bridge.engine.dropped import DroppedItems
 from aj_bridge.engine.duties import Duty, on_duty
 from aj_bridge.engine.functions import Functions
 from aj_bridge.engine.held import HeldClaims
+from aj_bridge.engine.limits import Limits
 from aj_bridge.engine.meter import POLL_ERRORS, POLLS, Meter, NoMeter
 from aj_bridge.engine.parts import Parts
 from aj_bridge.engine.peers import NatsPeers
@@ -150,6 +151,7 @@ class Bridge:
         self._jetstream = jetstream
         self._meter = meter or NoMeter()
         self._clock = Clock()
+        self._limits = Limits(options.router)
         self._slots = Slots(options.concurrency, self._clock.monotonic)
         self._started_ns = self._clock.now_ns()
         self._lines: list[Line] = []
@@ -223,6 +225,7 @@ class Bridge:
             for queue in self.options.queues:
                 self._lines.append(await stack.enter_async_context(self._line(queue, peers, dispatch)))
             stack.callback(self._slots.close)
+            stack.callback(self._limits.close)
             await stack.enter_async_context(self._service(peers).answering())
             await stack.enter_async_context(on_duty(self._duties()))
             if ready is not None:
@@ -293,6 +296,7 @@ class Bridge:
                 random=random.random,
                 verifier=options.verifier,
                 retention=options.retention,
+                limits=self._limits,
             )
             processor = Processor(parts, held, seat)
             rates = Rates(processor.tally, self._clock.monotonic)

@@ -12,12 +12,14 @@ from aj_bridge.core.settle import NoResponders
 from aj_bridge.engine import meter as m
 from aj_bridge.engine.breakers import Breakers
 from aj_bridge.engine.held import Held
+from aj_bridge.engine.limits import Room
 from aj_bridge.engine.parts import Parts
 from aj_bridge.engine.patience import LeaseOver, patiently, quietly
 from aj_bridge.engine.rates import Tally
 from aj_bridge.engine.router import Invocation, Nobody
 from aj_bridge.engine.running import Running
 from aj_bridge.storage.protocols import Parked
+from aj_sdk.errors import StoreError
 from aj_sdk.wire.call import Completed, Failed, Terminated
 from aj_sdk.wire.task import TaskRecord
 
@@ -62,6 +64,26 @@ class Calls:
     def parked(self, task_type: str, parked: Parked) -> bool:
         """Remember what waits for a handler; False when one has answered meanwhile."""
         return self._breakers.parked(task_type, parked)
+
+    def room(self, task_type: str) -> Room | None:
+        """Return the room of a type's route, None where it has no limit."""
+        route = self._parts.router.route(task_type)
+        return None if route is None else self._parts.limits.room(route)
+
+    def waits_for_room(self, task_type: str, parked: Parked) -> None:
+        """Have a parked task woken when its route has room."""
+        room = self.room(task_type)
+        waiting = self._parts.storage.waiting
+
+        async def wake() -> bool:
+            try:
+                return await waiting.wake(parked)
+            except StoreError as err:
+                _log.info("storage failed: %s", err)
+                return False  # it comes back when its delay is over
+
+        if room is not None:
+            room.remember(wake)
 
     def policy(self, task_type: str) -> RetryPolicy:
         """Return the backoff of a task type."""

@@ -8,6 +8,7 @@ from aj_bridge.core.retention import KEEP_ALL, Retention
 from aj_bridge.core.retry import RetryPolicy
 from aj_bridge.engine.clock import Clock
 from aj_bridge.engine.dispatch import Dispatch
+from aj_bridge.engine.limits import Limits
 from aj_bridge.engine.meter import Meter
 from aj_bridge.engine.peers import Peers
 from aj_bridge.engine.router import RouteKind, Router
@@ -32,6 +33,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
         random: gives a number in [0, 1).
         verifier: what looks at the signatures of tasks; None where they are not looked at.
         retention: what becomes of the records of tasks that have ended.
+        limits: how many tasks of a route are handled at a time.
     """
 
     owner: str
@@ -45,3 +47,4 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     random: Callable[[], float]
     verifier: Verifier | None = None
     retention: Retention = KEEP_ALL
+    limits: Limits = msgspec.field(default_factory=lambda: Limits(Router()))

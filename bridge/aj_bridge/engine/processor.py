@@ -18,6 +18,7 @@ from aj_bridge.engine import meter as m
 from aj_bridge.engine.calls import Calls
 from aj_bridge.engine.endings import Endings
 from aj_bridge.engine.held import Held, HeldClaims
+from aj_bridge.engine.limits import Room
 from aj_bridge.engine.parts import Parts
 from aj_bridge.engine.patience import LeaseOver, Lost, Stopped, patiently, quietly
 from aj_bridge.engine.peers import ASK_TIMEOUT_S
@@ -212,6 +213,7 @@ class Processor:
             schedules=self._storage.waiting.schedules,
             verifies=self._parts.verifier is not None,
         )
+        room: Room | None = None
         while True:
             self._saves.check_lease(held)
             decision = decide(known)
@@ -223,8 +225,17 @@ class Processor:
                 if closed is not None:
                     known = msgspec.structs.replace(known, closed_for_ns=closed[0], nobody=closed[1])
                     continue
+                room = self._calls.room(decision.record.type)
+                if room is not None and not room.enter():
+                    known = msgspec.structs.replace(known, full_for_ns=room.delay_ns(self._parts.random))
+                    room = None
+                    continue
             break
-        await self._carry_out(held, stored, decision)
+        try:
+            await self._carry_out(held, stored, decision)
+        finally:
+            if room is not None:
+                room.leave()
 
     async def _look(self, held: Held, known: Known, look: Look) -> Known:
         stored = known.stored
@@ -354,6 +365,8 @@ class Processor:
         await waiting.leave(held.claim, parked)
         if answered_meanwhile:
             await quietly(waiting.wake(parked))
+        if park.for_room:
+            self._calls.waits_for_room(before.type, parked)
         _log.debug("parked: %s", park.why, extra={"task_id": held.claim.task_id})
 
     async def _wake(self, queue: str, task_id: str) -> bool:

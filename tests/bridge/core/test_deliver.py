@@ -385,8 +385,18 @@ def test_the_rules_stand_in_the_order_in_which_they_are_written_down() -> None:
         "signature",
         "parents",
         "nobody_answers",
+        "route_is_full",
         "run",
     ]
+
+
+def test_where_its_route_is_full_a_task_waits_as_it_is() -> None:
+    record = in_state(TaskState.NEW)
+    full = decide(known(record, full_for_ns=MINUTE))
+    assert full == Park(NOW + MINUTE, why="its route is full", for_room=True)
+    late = decide(known(record.replace(deadline_ns=NOW + 5), full_for_ns=MINUTE))
+    assert isinstance(late, Park)
+    assert late.due_ns < NOW + MINUTE
 
 
 def test_each_rule_comes_before_those_below_it() -> None:

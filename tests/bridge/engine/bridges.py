@@ -15,6 +15,7 @@ from aj_bridge.core.retention import KEEP_ALL, Retention
 from aj_bridge.core.retry import POLICIES, RetryPolicy
 from aj_bridge.engine.clock import Clock
 from aj_bridge.engine.held import HeldClaims
+from aj_bridge.engine.limits import Limits
 from aj_bridge.engine.parts import Parts
 from aj_bridge.engine.peers import ASK_TIMEOUT_S
 from aj_bridge.engine.processor import Processor
@@ -293,6 +294,7 @@ class BridgeAtWork:
                 dispatch=dict.fromkeys(RouteKind, site.handlers.of(name)),
                 peers=site.neighbours.of(self),
                 router=router or Router(),
+                limits=Limits(router or Router()),
                 policy=policy,
                 meter=self.meter,
                 clock=clock,
