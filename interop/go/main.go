@@ -47,7 +47,7 @@ func main() {
 	must(err)
 	others := nc.NumSubscriptions()
 
-	// A NATS micro service is what `nats micro ls` and `aj-bridge handlers` find. A service and its endpoints may not be
+	// A NATS micro service is what `nats micro ls` finds. A service and its endpoints may not be
 	// named `email:new`, so the type stands in the metadata.
 	inHand, count := sync.WaitGroup{}, atomic.Int64{}
 	service, err := micro.AddService(nc, micro.Config{

@@ -46,7 +46,7 @@ nc.closed().then((err) => stopping || fail(`connection closed: ${err?.message}`)
 // One subscription hears of all calls that are not wanted any more; each knows its own subject.
 nc.subscribe("CHORIA_AJ.CI.*", { callback: (err, msg) => void (err || cancel(msg.subject)) });
 
-// A NATS micro service is what `nats micro ls` and `aj-bridge handlers` find. A service and its endpoints may not be
+// A NATS micro service is what `nats micro ls` finds. A service and its endpoints may not be
 // named `email:new`, so the type stands in the metadata.
 const inHand = new Set();
 const service = await new Svcm(nc).add({

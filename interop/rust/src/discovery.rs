@@ -1,4 +1,4 @@
-//! What `nats micro ls` and `aj-bridge handlers` find: the answers of a NATS micro service to `$SRV`.
+//! What `nats micro ls` finds: the answers of a NATS micro service to `$SRV`.
 //!
 //! The client has a service object (its feature `service`), but that one leaves its subject without taking what is on
 //! its way, so we answer for ourselves; the figures are then those of the whole call, too. A service and its endpoints

@@ -56,7 +56,7 @@ public final class Responder {
         // One subscription hears of all calls that are not wanted any more; each knows its own subject.
         Dispatcher cancels = nc.createDispatcher(message -> Call.cancel(message.getSubject()));
         cancels.subscribe("CHORIA_AJ.CI.*");
-        // A NATS micro service is what `nats micro ls` and `aj-bridge handlers` find. A service and its endpoints may not
+        // A NATS micro service is what `nats micro ls` finds. A service and its endpoints may not
         // be named `email:new`, so the type stands in the metadata.
         Service service = Service.builder()
                 .connection(nc)
