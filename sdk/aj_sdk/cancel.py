@@ -5,13 +5,14 @@ does for an ended task is done, and at last its item and its schedule are taken 
 is handed it finds a final record and does the same; so a canceller that dies on the way leaves nothing undone.
 """
 
+import asyncio
 from typing import Final
 
 from aj_sdk import streams
 from aj_sdk.dead import DeadLetters
 from aj_sdk.enqueue import loaded, publish_state
 from aj_sdk.errors import ConflictError, RefusedError, TaskStateError
-from aj_sdk.jetstream import STREAM_NAME_IN_USE
+from aj_sdk.jetstream import STREAM_NAME_IN_USE, JetStream
 from aj_sdk.store import Place, Store
 from aj_sdk.task_filter import ANY_TASK, TaskFilter
 from aj_sdk.wire.call import clip_error
@@ -23,6 +24,7 @@ from aj_sdk.wire.task import TaskRecord
 __all__ = ["cancel"]
 
 _ATTEMPTS: Final = 10
+_PAUSES_S: Final = (0.0, 0.05, 0.2, 0.5)
 
 
 async def cancel(
@@ -92,18 +94,29 @@ async def _bury(store: Store, dead: DeadLetters, record: TaskRecord) -> None:
         body=record.to_wire(),
         at_ns=store.now_ns(),
     )
-    try:
-        await dead.bury(letter)
-    except RefusedError:
-        # A bridge makes the stream when it starts; here there may never have been one.
-        if await store.jetstream.stream_info(DEAD_STREAM) is not None:
-            raise
+    for pause in _PAUSES_S:
         try:
-            await store.jetstream.create_stream(streams.dead_config())
+            await dead.bury(letter)
         except RefusedError as err:
-            if err.code != STREAM_NAME_IN_USE:
+            if err.code:
                 raise
-        await dead.bury(letter)
+            # Nobody took it: a bridge makes the stream when it starts, and here there may never have been one.
+            failure = err
+            await _make_stream(store.jetstream)
+            await asyncio.sleep(pause)
+        else:
+            return
+    raise failure
+
+
+async def _make_stream(jetstream: JetStream) -> None:
+    if await jetstream.stream_info(DEAD_STREAM) is not None:
+        return  # somebody has just made it
+    try:
+        await jetstream.create_stream(streams.dead_config())
+    except RefusedError as err:
+        if err.code != STREAM_NAME_IN_USE:
+            raise
 
 
 def _why(reason: str) -> str:

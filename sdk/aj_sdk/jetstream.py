@@ -327,8 +327,8 @@ class JetStream:
         await self.call(f"STREAM.DELETE.{stream}")
 
     async def delete_message(self, stream: str, sequence: int) -> None:
-        """Remove one message for good."""
-        await self.call(f"STREAM.MSG.DELETE.{stream}", {"seq": sequence})
+        """Remove one message; its bytes are not overwritten, which takes the server seven times as long (seen)."""
+        await self.call(f"STREAM.MSG.DELETE.{stream}", {"seq": sequence, "no_erase": True})
 
     async def save_consumer(self, stream: str, config: Mapping[str, Any], action: str) -> dict[str, Any]:
         """Create or update a durable consumer.

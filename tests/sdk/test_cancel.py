@@ -12,6 +12,7 @@ from aj_sdk.dead import DeadLetters
 from aj_sdk.enqueue import enqueue
 from aj_sdk.errors import DecodeError, RefusedError, TaskNotFoundError, TaskStateError
 from aj_sdk.queue import Queue
+from aj_sdk.task_filter import TaskFilter
 from aj_sdk.transport import Message
 from aj_sdk.wire.dead import DeadReason
 from aj_sdk.wire.names import CANCEL_SUBJECTS, CONSUMER, DEAD_STREAM, queue_stream, task_subject
@@ -84,6 +85,18 @@ async def test_a_reason_is_cut_to_what_a_record_may_hold(world: World) -> None:
     admin = await prepare(world)
     await enqueue(world.store, task())
     assert len((await admin.tasks.cancel("t1", "x" * 100_000)).last_err) == 8192
+
+
+async def test_many_who_cancel_at_once_make_the_stream_of_dead_letters_together(world: World) -> None:
+    admin = await prepare(world)
+    for number in range(40):
+        await enqueue(world.store, task(f"t{number}"))
+    assert await world.jetstream.stream_info(DEAD_STREAM) is None
+    done = [acted async for acted in admin.tasks.cancel_many(TaskFilter(queue="EMAIL"), at_once=40)]
+    assert [acted.error for acted in done] == [None] * 40
+    info = await world.jetstream.stream_info(DEAD_STREAM)
+    assert info is not None
+    assert info["state"]["messages"] == 40
 
 
 async def test_a_dead_letter_that_is_refused_leaves_the_item_to_a_bridge(world: World) -> None:

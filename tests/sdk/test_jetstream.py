@@ -1,6 +1,7 @@
 """JetStream's API as raw JSON, against real servers."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -18,6 +19,7 @@ from aj_sdk.jetstream import (
     StoredMessage,
 )
 from aj_sdk.transport import Message, NatsTransport
+from aj_sdk.wire.times import parse_time
 
 pytestmark = pytest.mark.server
 
@@ -50,7 +52,10 @@ async def scanned(jetstream: JetStream, subject: str = "s.*", start: int = 1) ->
 async def test_a_stored_message_is_read_back_with_its_headers(jetstream: JetStream) -> None:
     await jetstream.create_stream(STREAM)
     sequence = await jetstream.publish("s.a", b"\x00\xff", {"A": "ä: b", "Empty": ""})
-    assert await jetstream.last("S", "s.a") == StoredMessage("s.a", sequence, b"\x00\xff", {"A": "ä: b", "Empty": ""})
+    message = await jetstream.last("S", "s.a")
+    assert message is not None
+    assert message == StoredMessage("s.a", sequence, b"\x00\xff", {"A": "ä: b", "Empty": ""}, message.time)
+    assert abs(parse_time(message.time) - time.time_ns()) < 60 * 10**9
     assert await jetstream.last_many("S", ["s.a", "s.b"]) == {"s.a": await jetstream.last("S", "s.a")}
 
 
