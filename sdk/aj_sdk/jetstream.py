@@ -52,14 +52,14 @@ class StoredMessage(msgspec.Struct, frozen=True):
         sequence: its sequence.
         data: its body.
         headers: its headers.
-        time: when it was stored, RFC 3339; empty where several were read at once.
+        time: when it was stored, RFC 3339.
     """
 
     subject: str
     sequence: int
     data: bytes
     headers: Mapping[str, str]
-    time: str = ""
+    time: str
 
 
 class _Error(msgspec.Struct):
@@ -400,7 +400,8 @@ class _Batch:
 
 def _stored(headers: Mapping[str, str], data: bytes) -> StoredMessage:
     own = {name: value for name, value in headers.items() if name not in _DIRECT_HEADERS}
-    return StoredMessage(headers.get("Nats-Subject", ""), int(headers.get("Nats-Sequence", "0")), data, own)
+    sequence, time = int(headers.get("Nats-Sequence", "0")), headers.get("Nats-Time-Stamp", "")
+    return StoredMessage(headers.get("Nats-Subject", ""), sequence, data, own, time)
 
 
 _NUM_PENDING: Final = "Nats-Num-Pending"
