@@ -79,6 +79,7 @@ async def cancel(
 
 async def _follow_up(store: Store, dead: DeadLetters, record: TaskRecord, places: list[Place]) -> None:
     await store.tell_bridges(record.id)
+    await store.dependents.ended(record)
     await _bury(store, dead, record)
     await store.remove_items(places)
 

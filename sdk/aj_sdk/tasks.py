@@ -146,7 +146,7 @@ class Tasks:
     async def delete(self, task_id: str, *, only: TaskFilter = ANY_TASK) -> None:
         """Remove a task's record, its item and its schedule; a bridge that is at work on it stops the call.
 
-        Tasks that wait for it become `unreachable`. Its dead letters stay.
+        Tasks that wait for it become `unreachable`, unless it had completed. Its dead letters stay.
 
         Args:
             task_id: the task.
@@ -162,12 +162,20 @@ class Tasks:
             queue = stored.record.queue if stored.record is not None else ""
             # Read before the record goes: what a new task of this id puts there afterwards must survive.
             places = await self._store.find_items(queue, task_id) if queue else []
+            record = stored.record
+            if record is not None and record.state.final:
+                # Those that wait for it may not know yet; a Go worker tells nobody.
+                await self._store.dependents.ended(record)
             try:
                 await self._store.remove(task_id, stored.sequence)
             except ConflictError:
                 continue  # it was changed in between: remove what it is now
             await self._store.tell_bridges(task_id)
             await self._store.remove_items(places)
+            if record is None or not record.state.final:
+                await self._store.dependents.removed(task_id)
+                if record is not None and record.dependencies:
+                    await self._store.edges.drop(task_id, record.dependencies)
             return
         raise ConflictError(task_id, stored.sequence)
 

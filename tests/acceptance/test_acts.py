@@ -1,5 +1,6 @@
 """Acts on tasks beside real bridges: what is cancelled, taken away or started over while somebody is at work on it."""
 
+import asyncio
 import json
 import sys
 import time
@@ -9,8 +10,10 @@ from tests.acceptance.processes import Process
 from tests.acceptance.world import World, read_metrics
 
 from aj_sdk.client import TaskSpec
+from aj_sdk.enqueue import enqueue
 from aj_sdk.task_filter import TaskFilter
 from aj_sdk.wire.state import TaskState
+from aj_sdk.wire.task import TaskRecord
 
 pytestmark = pytest.mark.acceptance
 
@@ -54,6 +57,30 @@ async def test_a_cancelled_call_frees_its_slot_at_once_and_its_reply_is_not_used
     assert letter.letter.detail == "cancelled: changed my mind"
 
 
+async def test_who_waits_for_a_cancelled_or_deleted_task_is_unreachable_at_once(world: World) -> None:
+    handlers = world.crew.handlers("work")
+    await world.ready(world.crew.bridge("Q", lease="10m"), handlers)
+    for act in (world.client.cancel, world.client.admin.tasks.delete):
+        parent = await hold(world, handlers)
+        child = TaskRecord(
+            id=f"child-of-{parent}",
+            type="work",
+            queue="Q",
+            state=TaskState.BLOCKED,
+            created_ns=time.time_ns() - 10**12,  # so old that it looks once a minute only
+            dependencies=(parent,),
+        )
+        grandchild = child.replace(id=f"grandchild-of-{parent}", dependencies=(child.id,))
+        for task in (child, grandchild):
+            await enqueue(world.client.store, task)
+            while not await world.client.store.standing("Q", task.id):  # noqa: ASYNC110 - nobody tells of it
+                await asyncio.sleep(0.05)
+        await act(parent)
+        for task in (child, grandchild):
+            assert (await world.ended(task.id, seconds=10)).state is TaskState.UNREACHABLE
+        assert world.calls(child.id, grandchild.id) == []
+
+
 async def test_what_waits_is_cancelled_wherever_it_waits(world: World) -> None:
     bridge, handlers = world.crew.bridge("Q"), world.crew.handlers("work")
     await world.ready(bridge, handlers)
@@ -75,7 +102,7 @@ async def test_what_waits_is_cancelled_wherever_it_waits(world: World) -> None:
 
 
 async def test_a_running_task_starts_over_by_force_after_its_call_was_stopped(world: World) -> None:
-    bridges = [world.crew.bridge("Q", lease="10m"), world.crew.bridge("Q", create=False)]
+    bridges = [world.crew.bridge("Q", lease="10m") for _ in range(2)]
     handlers = world.crew.handlers("work")
     await world.ready(*bridges, handlers)
     held = await hold(world, handlers, max_tries=1)

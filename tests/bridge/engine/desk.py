@@ -12,7 +12,9 @@ from tests.bridge.engine.bridges import Asking, Site
 
 from aj_bridge.core.deliver import Holder
 from aj_bridge.storage.memory import Link
+from aj_bridge.storage.memory.edges import MemoryEdges
 from aj_sdk.dead import DeadLetters
+from aj_sdk.dependents import Dependents
 from aj_sdk.errors import ConflictError, NoRespondersError, TaskNotFoundError
 from aj_sdk.jetstream import JetStream
 from aj_sdk.store import Place, Store
@@ -80,6 +82,11 @@ class MemoryStore(Store):
         super().__init__(JetStream(Wire(site, link)))
         self._world = site.world
         self._link = link
+        self.edges = MemoryEdges(site.world.edges, link)
+        self.dependents = Dependents(self.edges, self.wake_task)
+
+    async def wake_task(self, queue: str, task_id: str) -> bool:
+        return await self._link.ask("wake", task_id, lambda: self._world.wake(queue, task_id))
 
     def now_ns(self) -> int:
         return self._world.now_ns()

@@ -417,6 +417,66 @@ async def test_a_task_whose_deadline_has_passed_starts_over_with_another_deadlin
     assert (await desk.tasks.retry("a", deadline=None)).deadline_ns is None
 
 
+# Children.
+
+
+@virtual_time
+@pytest.mark.parametrize("act", ["cancel", "delete"])
+async def test_children_of_a_task_that_is_cancelled_or_deleted_never_start(act: str) -> None:
+    """With no bridge at the parent's item: it waits for a day, outside of its queue."""
+    here = site()
+    here.handlers.answers("parent", Failed("why", 86_400 * NS_PER_S))
+    async with here.bridge():
+        here.enqueue("a", "parent")
+        here.enqueue("b", dependencies=("a",))
+        here.enqueue("c", dependencies=("b",))
+        await here.until(lambda: here.record("a").state is TaskState.RETRY)
+        await asyncio.sleep(300)  # they look once a minute by now
+        began = now()
+        await getattr(Desk(here).tasks, act)("a")
+        await here.ended("b", "c")
+        assert now() - began < 1
+        await here.quiet()
+    assert [here.record(name).state for name in "bc"] == [TaskState.UNREACHABLE] * 2
+    assert [call.task.id for call in here.handlers.calls] == ["a"]
+    assert len(here.world.edges) == 0 or act == "delete"
+
+
+@virtual_time
+async def test_a_child_of_a_deleted_task_that_had_completed_runs() -> None:
+    here = site()
+    here.enqueue("a")
+    here.world.put("a", here.record("a").replace(state=TaskState.COMPLETE).to_wire())  # as a Go worker does
+    here.enqueue("b", dependencies=("a", "z"))
+    here.enqueue("z", "later")
+    here.handlers.takes("later", 60)
+    async with here.bridge():
+        await here.handlers.begun(1)
+        await asyncio.sleep(1)
+        await Desk(here).tasks.delete("a")
+        (record,) = await here.ended("b")
+    assert record.state is TaskState.COMPLETE
+
+
+@virtual_time
+async def test_a_child_that_starts_over_waits_for_its_parents_again() -> None:
+    here = site()
+    here.handlers.answers("parent", Failed("why"), DONE)
+    async with here.bridge():
+        here.enqueue("a", "parent", max_tries=1)
+        here.enqueue("b", dependencies=("a",))
+        await here.ended("a", "b")
+        desk = Desk(here)
+        assert (await desk.tasks.retry("b")).state is TaskState.BLOCKED
+        await here.until(lambda: here.record("b").state is TaskState.UNREACHABLE)
+        await desk.tasks.retry("a")
+        await desk.tasks.retry("b")
+        (record,) = await here.ended("b")
+    assert record.state is TaskState.COMPLETE
+    calls = [call.task.id for call in here.handlers.calls]
+    assert calls == ["a", "a", "b"]
+
+
 # Delete.
 
 
