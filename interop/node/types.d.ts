@@ -31,6 +31,44 @@ export type TaskState =
   | "queue_error";
 
 /**
+ * One attempt at a task: a message on CHORIA_AJ.A.<task id> in the stream CHORIA_AJ_ATTEMPTS, the newest 50
+ * of a task. Best effort; the task's record is the truth.
+ */
+export interface Attempt {
+  /** The task. */
+  task_id: string;
+  /** Its type. */
+  task_type: string;
+  /** Its queue. */
+  queue: string;
+  /** Number of the try. */
+  try: Int64;
+  /**
+   * How it ended; `deadline`: nothing was heard in time; `progress_missed`: its heartbeats stopped;
+   * `no_responders`: nobody listened, which costs no try; `lease_lost`: its bridge died or was cut off;
+   * `drained`: its bridge stopped; `cancelled`: somebody else changed the task; `refused`: the outcome came
+   * too late to be saved.
+   */
+  outcome: "completed" | "failed" | "terminated" | "deadline" | "progress_missed" | "no_responders" | "lease_lost" | "drained" | "cancelled" | "refused";
+  /** When it began. */
+  started: Time;
+  /** When it ended; of a lost lease, when that was found out. */
+  ended: Time;
+  /** How long it took, in nanoseconds. */
+  duration: Int64;
+  /** Why it did not complete. */
+  error?: string | null;
+  /** Id of the bridge; absent for a Go worker. */
+  bridge?: string | null;
+  /** Id of the call; absent where it is not known: a bridge that died took it along. */
+  invocation?: string | null;
+  /** Who handled it: remote, function or command; absent where that is not known. */
+  kind?: string | null;
+  /** Where: a subject, a function's name, a command's path; absent where that is not known. */
+  handler?: string | null;
+}
+
+/**
  * How a running bridge stands: the answer on AJ.BRIDGE.<id>.status, .drain, .concurrency and .pause, and of
  * `aj-bridge ps --json`.
  */

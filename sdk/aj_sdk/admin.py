@@ -43,6 +43,7 @@ from aj_sdk.queue import Queue, Span, span_ns
 from aj_sdk.store import Store, no_task_store
 from aj_sdk.tasks import Tasks
 from aj_sdk.wire.names import (
+    ATTEMPTS_STREAM,
     CONSUMER,
     DEAD_STREAM,
     DELAYED_STREAM,
@@ -174,6 +175,8 @@ class Admin:
         retention_ns = _checked_span(retention, "retention")
         config = await self._stream_config(TASKS_STREAM)
         await self._js.update_stream({**streams.with_age(config, retention_ns), "num_replicas": replicas})
+        if await self._js.stream_info(ATTEMPTS_STREAM) is not None:
+            await self.ensure_attempts()
         return await self.task_store_info()
 
     async def task_store_info(self) -> TaskStoreInfo:
@@ -219,6 +222,17 @@ class Admin:
             StoreError: the store failed or said no.
         """
         await self._ensure_stream(streams.dead_config(memory=memory, replicas=replicas))
+
+    async def ensure_attempts(self) -> None:
+        """Make the stream of attempts, on the task store's storage and kept as long as tasks are.
+
+        Raises:
+            StoreError: the store failed or said no, or there is no task store.
+        """
+        wanted = streams.attempts_config(await self._stream_config(TASKS_STREAM))
+        found = await self._ensure_stream(wanted)
+        if found is not None and streams.max_age_ns(found) != streams.max_age_ns(wanted):
+            await self._js.update_stream(streams.with_age(found, streams.max_age_ns(wanted)))
 
     async def overview(self) -> Overview:
         """Describe everything; makes nothing.

@@ -26,12 +26,13 @@ from aj_sdk.errors import (
     NotConnectedError,
     OutcomeUnknownError,
     QueueNotFoundError,
+    RefusedError,
     TaskFailedError,
     UsageError,
 )
 from aj_sdk.fast import open_transport
 from aj_sdk.ids import new_id
-from aj_sdk.jetstream import JetStream
+from aj_sdk.jetstream import STREAM_NOT_FOUND, JetStream
 from aj_sdk.moment import Moment, deadline_ns
 from aj_sdk.payload import encode_payload
 from aj_sdk.queue import Span
@@ -39,8 +40,17 @@ from aj_sdk.results import result_bytes, result_value
 from aj_sdk.store import Store
 from aj_sdk.transport import Message
 from aj_sdk.unique import Unique, UniqueKeys
+from aj_sdk.wire.attempt import Attempt
 from aj_sdk.wire.event import Event, TaskStateEvent, parse_event
-from aj_sdk.wire.names import DEFAULT_QUEUE, EVENTS, check_name, queue_stream, task_event_subject
+from aj_sdk.wire.names import (
+    ATTEMPTS_STREAM,
+    DEFAULT_QUEUE,
+    EVENTS,
+    attempts_subject,
+    check_name,
+    queue_stream,
+    task_event_subject,
+)
 from aj_sdk.wire.queue import default_queue
 from aj_sdk.wire.signing import Signer, Verifier
 from aj_sdk.wire.state import TaskState
@@ -375,6 +385,25 @@ class Client:
         if self._verifier is not None:
             self._verifier.verify(record)
         return record
+
+    async def attempts(self, task_id: str) -> list[Attempt]:
+        """Return what is known of the attempts at a task, the oldest first, at most the newest 50.
+
+        Attempts that did not complete are kept, and the others where a bridge was told so. Best effort: a bridge that
+        dies takes its last ones along.
+
+        Raises:
+            InvalidNameError: not a task id.
+            DecodeError: one can't be read.
+            StoreError: the store failed.
+        """
+        found = self.store.jetstream.scan(ATTEMPTS_STREAM, attempts_subject(task_id))
+        try:
+            return [Attempt.from_wire(message.data) async for message in found]
+        except RefusedError as err:
+            if err.code == STREAM_NOT_FOUND:
+                return []  # no bridge of ours ever ran
+            raise
 
     @overload
     async def result(self, task_id: str, *, timeout: float | None = None, as_type: None = None) -> Any: ...  # noqa: ASYNC109

@@ -36,11 +36,13 @@ from aj_sdk.jetstream import (
 )
 from aj_sdk.wire.item import WorkItem
 from aj_sdk.wire.names import (
+    ATTEMPTS_STREAM,
     DELAYED_STREAM,
     H_DUE,
     H_SILENT,
     TASK_SUBJECTS,
     TASKS_STREAM,
+    attempts_subject,
     cancel_subject,
     fired_subject,
     item_subject,
@@ -404,6 +406,18 @@ class Store:
             except RefusedError as err:
                 if err.code != STREAM_NOT_FOUND:
                     raise
+
+    async def forget_attempts(self, task_id: str) -> None:
+        """Remove what is known of the attempts at a task.
+
+        Raises:
+            StoreError: the store failed.
+        """
+        try:
+            await self.jetstream.purge(ATTEMPTS_STREAM, attempts_subject(task_id))
+        except RefusedError as err:
+            if err.code != STREAM_NOT_FOUND:
+                raise
 
     async def tell_bridges(self, task_id: str) -> None:
         """Tell the bridges that a task was taken from whoever is at work on it; best effort, the record decides."""

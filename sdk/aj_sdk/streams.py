@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 
 from aj_sdk.wire.names import (
+    ATTEMPTS_STREAM,
+    ATTEMPTS_SUBJECTS,
     CONSUMER,
     DEAD_STREAM,
     DEAD_SUBJECTS,
@@ -27,8 +29,10 @@ from aj_sdk.wire.queue import META_WEIGHT, QueueSettings, ack_wait_ns
 from aj_sdk.wire.times import NS_PER_S, format_duration, parse_duration
 
 __all__ = [
+    "ATTEMPTS_KEPT",
     "DEAD_LETTERS_KEPT_NS",
     "Config",
+    "attempts_config",
     "bucket_config",
     "changed_stream",
     "consumer_config",
@@ -57,6 +61,12 @@ _NO_LIMIT: Final = -1
 _KEEP: Final = "aj.keep."
 _SERVERS_OWN: Final = "_nats."
 """Prefix of the metadata that the server adds to what it tells."""
+
+ATTEMPTS_KEPT: Final = 50
+"""Of each task, the newest."""
+
+_MAX_ATTEMPTS: Final = 1_000_000
+"""Of all tasks: a store whose tasks are kept for ever must not fill up with what became of them."""
 
 
 def task_store_config(*, memory: bool = False, replicas: int = 1, retention_ns: int = 0) -> Config:
@@ -101,6 +111,28 @@ def deps_config(*, memory: bool = False, replicas: int = 1) -> Config:
         "discard": "old",
         "allow_direct": True,
         **_common(memory=memory, replicas=replicas),
+    }
+
+
+def attempts_config(tasks: Mapping[str, Any]) -> Config:
+    """Return the stream of attempts, kept as long as the tasks are.
+
+    Args:
+        tasks: the task store's configuration.
+    """
+    return {
+        "name": ATTEMPTS_STREAM,
+        "description": "Attempts at Choria Async Jobs tasks",
+        "subjects": [ATTEMPTS_SUBJECTS],
+        "max_msgs_per_subject": ATTEMPTS_KEPT,
+        "max_msgs": _MAX_ATTEMPTS,
+        "discard": "old",
+        "allow_direct": True,
+        **_common(
+            memory=tasks.get("storage") == "memory",
+            replicas=int(tasks.get("num_replicas") or 1),
+            max_age_ns=max_age_ns(tasks),
+        ),
     }
 
 

@@ -176,6 +176,7 @@ class Tasks:
                 await self._store.dependents.removed(task_id)
                 if record is not None and record.dependencies:
                     await self._store.edges.drop(task_id, record.dependencies)
+            await self._store.forget_attempts(task_id)
             return
         raise ConflictError(task_id, stored.sequence)
 

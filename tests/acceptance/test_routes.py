@@ -1,11 +1,14 @@
 """Routes of a real bridge: a command, a Python module, remote handlers, and types that have none."""
 
+import json
 import sys
 from pathlib import Path
 
 import pytest
+from tests.acceptance.test_acts import ajc
 from tests.acceptance.world import World
 
+from aj_sdk.wire.attempt import AttemptOutcome
 from aj_sdk.wire.state import TaskState
 
 pytestmark = pytest.mark.acceptance
@@ -48,3 +51,13 @@ async def test_each_type_goes_where_its_route_says(world: World, tmp_path: Path)
     assert await world.client.result_bytes("a") == b'"id":"a"\n'
     assert await world.client.result_bytes("b") == b"local 1"
     assert (await world.ended("c")).state is TaskState.COMPLETE
+    (attempt,) = await world.client.attempts("a")
+    assert (attempt.try_, attempt.outcome, attempt.error) == (1, AttemptOutcome.FAILED, "busy")
+    assert (attempt.kind, attempt.handler) == ("command", str(command))
+    shown = await ajc(world, "task", "view", "a", "--server", world.crew.url)
+    assert "Attempts" in shown
+    assert "busy" in shown
+    viewed = json.loads(await ajc(world, "task", "view", "a", "--json", "--server", world.crew.url))
+    assert [each["outcome"] for each in viewed["attempts"]] == ["failed"]
+    await world.client.admin.tasks.delete("a")
+    assert await world.client.attempts("a") == []

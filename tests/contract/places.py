@@ -25,9 +25,18 @@ from aj_sdk.fast import open_transport
 from aj_sdk.jetstream import JetStream
 from aj_sdk.store import Store
 from aj_sdk.transport import NatsTransport, settle
+from aj_sdk.wire.attempt import Attempt
 from aj_sdk.wire.dead import DeadLetter
 from aj_sdk.wire.event import TaskStateEvent
-from aj_sdk.wire.names import DEAD_STREAM, dead_subject, item_subject, queue_stream, task_subject
+from aj_sdk.wire.names import (
+    ATTEMPTS_STREAM,
+    DEAD_STREAM,
+    attempts_subject,
+    dead_subject,
+    item_subject,
+    queue_stream,
+    task_subject,
+)
 from aj_sdk.wire.queue import QueueSettings, read_settings
 from aj_sdk.wire.times import NS_PER_S
 
@@ -75,6 +84,9 @@ class Place(Protocol):
     async def events(self) -> "asyncio.Queue[TaskStateEvent]":
         """Listen for events from now on."""
 
+    async def attempts(self, task_id: str) -> list[Attempt]:
+        """Read the attempts at a task."""
+
     async def dead(self, reason: str, task_id: str) -> DeadLetter | None:
         """Read a dead letter."""
 
@@ -112,6 +124,9 @@ class MemoryPlace:
         line: asyncio.Queue[TaskStateEvent] = asyncio.Queue()
         self._world.told = line.put_nowait
         return line
+
+    async def attempts(self, task_id: str) -> list[Attempt]:
+        return list(self._world.attempts.get(task_id, ()))
 
     async def dead(self, reason: str, task_id: str) -> DeadLetter | None:
         return self._world.dead.get((reason, self.queue, task_id))
@@ -168,6 +183,10 @@ class JetStreamPlace:
         self._stack.push_async_callback(subscription.close)
         await settle(self._transport._nc)
         return line
+
+    async def attempts(self, task_id: str) -> list[Attempt]:
+        found = self.jetstream.scan(ATTEMPTS_STREAM, attempts_subject(task_id))
+        return [Attempt.from_wire(message.data) async for message in found]
 
     async def dead(self, reason: str, task_id: str) -> DeadLetter | None:
         message = await self.jetstream.last(DEAD_STREAM, dead_subject(reason, self.queue, task_id))

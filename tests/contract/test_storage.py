@@ -8,6 +8,7 @@ from tests.contract.places import LEASE_S, PLENTY_S, Hand, Place, contract
 
 from aj_bridge.storage.jetstream import JetStreamStorage
 from aj_sdk.errors import ConflictError, TaskTooLargeError
+from aj_sdk.wire.attempt import Attempt, AttemptOutcome
 from aj_sdk.wire.dead import DeadLetter
 from aj_sdk.wire.stamp import ItemRef, Stamp
 from aj_sdk.wire.state import TaskState
@@ -836,6 +837,28 @@ async def test_a_new_state_is_told(place: Place) -> None:
         event = await events.get()
     assert (event.task_id, event.state, event.tries, event.last_error) == (record.id, TaskState.RETRY, 2, "why")
     assert event.timestamp_ns == at_ns
+
+
+@contract(waits=["outside"])
+async def test_the_newest_fifty_attempts_at_a_task_are_kept(place: Place) -> None:
+    storage = await place.storage()
+    (task_id,) = names(place, 1)
+    attempts = [
+        Attempt(
+            task_id=task_id,
+            task_type="t",
+            queue=place.queue,
+            try_=number,
+            outcome=AttemptOutcome.FAILED,
+            started_ns=number * NS_PER_S,
+            ended_ns=(number + 1) * NS_PER_S,
+            error="no such host",
+        )
+        for number in range(1, 54)
+    ]
+    for attempt in attempts:
+        await storage.notices.attempted(attempt)
+    assert await place.attempts(task_id) == attempts[3:]
 
 
 @contract(waits=["outside"])

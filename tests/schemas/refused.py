@@ -156,6 +156,22 @@ _BRIDGE_STATUS: Final[dict[str, list[JSON]]] = {
     "queues": [None, {}, "A", [1], [{}], [{"name": "A"}]],
 }
 
+_ATTEMPT: Final[dict[str, list[JSON]]] = {
+    "task_id": _NO_NAME,
+    "task_type": _NO_NAME,
+    "queue": _NO_NAME,
+    "try": _NO_INTEGER,
+    "outcome": ["", "Failed", "lost", None, 1],
+    "started": [None, *_NO_TIME],
+    "ended": [None, *_NO_TIME],
+    "duration": _NO_INTEGER,
+    "error": _NO_TEXT,
+    "bridge": _NO_TEXT,
+    "invocation": _NO_TEXT,
+    "kind": _NO_TEXT,
+    "handler": _NO_TEXT,
+}
+
 _NO_COUNT: Final[list[JSON]] = ["", "1", 1.5, True, None, -1, 2**31, [], {}]
 _CONFORMANCE_ORDER: Final[dict[str, list[JSON]]] = {
     "do": ["", "Echo", "echo\n", "unknown", None, *_NO_TEXT],
@@ -167,6 +183,7 @@ _CONFORMANCE_ORDER: Final[dict[str, list[JSON]]] = {
 }
 
 REFUSED: Final[Mapping[str, Mapping[str, Sequence[JSON]]]] = {
+    "attempt": _ATTEMPT,
     "bridge_status": _BRIDGE_STATUS,
     "conformance_order": _CONFORMANCE_ORDER,
     "leader_elected_event": _LEADER_ELECTED_EVENT,
@@ -182,6 +199,7 @@ REFUSED: Final[Mapping[str, Mapping[str, Sequence[JSON]]]] = {
 """Schema -> key -> values that may not stand there."""
 
 MISSING: Final[Mapping[str, Sequence[str]]] = {
+    "attempt": ["task_id", "task_type", "queue", "try", "outcome", "started", "ended", "duration"],
     "bridge_status": ["id", "host", "pid", "version", "started", "state", "concurrency", "in_hand", "queues"],
     "conformance_order": ["do"],
     "leader_elected_event": ["event_id", "type", "timestamp", "name", "component"],

@@ -37,6 +37,7 @@ def test_names_are_the_files() -> None:
 
 def test_everything_on_the_wire_has_a_schema() -> None:
     assert set(names()) == {
+        "attempt",
         "bridge_status",
         "conformance_order",
         "leader_elected_event",

@@ -1,7 +1,7 @@
 """What to do with the outcome of a call."""
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -15,7 +15,11 @@ from aj_sdk.wire.state import TaskState
 from aj_sdk.wire.task import TaskRecord, TaskResult
 from aj_sdk.wire.times import NS_PER_MS
 
-__all__ = ["NoResponders", "Outcome", "settle", "too_large", "too_late"]
+__all__ = ["NO_HANDLER", "NoResponders", "Outcome", "settle", "too_large", "too_late"]
+
+
+NO_HANDLER: Final = "no handler listens on"
+"""How `last_err` begins where nobody listened."""
 
 
 class NoResponders(msgspec.Struct, frozen=True):
@@ -62,7 +66,7 @@ def settle(
     if isinstance(outcome, NoResponders):
         # Not an attempt: the try is given back.
         waiting = record.replace(
-            state=TaskState.RETRY, tries=record.tries - 1, last_err=f"no handler listens on {outcome.subject}"
+            state=TaskState.RETRY, tries=record.tries - 1, last_err=f"{NO_HANDLER} {outcome.subject}"
         )
         due_ns = _due(record, now_ns + outcome.retry_after_ns)
         return Park(due_ns, waiting, Event.NO_HANDLER, why="no handler")

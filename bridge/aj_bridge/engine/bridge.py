@@ -81,6 +81,7 @@ class BridgeOptions(msgspec.Struct, frozen=True, kw_only=True):
         grace_s: seconds that tasks in hand may take when the bridge stops.
         verifier: what looks at the signatures of tasks; None where they are not looked at.
         retention: what becomes of the records of tasks that have ended.
+        keep_all_attempts: tell also of the attempts that completed; one more message for each task.
 
     Raises:
         InvalidConfigError: no queue, or one that is there twice.
@@ -94,6 +95,7 @@ class BridgeOptions(msgspec.Struct, frozen=True, kw_only=True):
     grace_s: float = 30.0
     verifier: Verifier | None = None
     retention: Retention = KEEP_ALL
+    keep_all_attempts: bool = False
 
     def __post_init__(self) -> None:
         names = [queue.name for queue in self.queues]
@@ -296,6 +298,7 @@ class Bridge:
                 random=random.random,
                 verifier=options.verifier,
                 retention=options.retention,
+                keep_all_attempts=options.keep_all_attempts,
                 limits=self._limits,
             )
             processor = Processor(parts, held, seat)

@@ -110,6 +110,7 @@ class Calls:
                 run_time_ns=self._parts.storage.items.settings.max_run_time_ns,
             )
             handle = self._parts.router.around(route, self._parts.dispatch[route.kind].call)
+            held.invocation = invocation.id
             with self._running.call(held):
                 outcome = await handle(invocation)
         except Nobody as nobody:

@@ -34,9 +34,10 @@ class Held:
         lease_until: until when it is surely ours, seconds of the monotonic clock.
         sequence: the record's sequence as we know it.
         active: the record that we saved `active`, None before that.
+        invocation: id of the call, empty before there is one.
     """
 
-    __slots__ = ("active", "claim", "lease_until", "renewing", "sequence", "stamp")
+    __slots__ = ("active", "claim", "invocation", "lease_until", "renewing", "sequence", "stamp")
 
     def __init__(self, claim: Claim, stamp: Stamp, lease_s: float) -> None:
         self.claim = claim
@@ -44,6 +45,7 @@ class Held:
         self.lease_until = claim.received + lease_s
         self.sequence = 0
         self.active: TaskRecord | None = None
+        self.invocation = ""
         self.renewing = False
 
 

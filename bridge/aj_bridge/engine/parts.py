@@ -33,6 +33,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
         random: gives a number in [0, 1).
         verifier: what looks at the signatures of tasks; None where they are not looked at.
         retention: what becomes of the records of tasks that have ended.
+        keep_all_attempts: tell also of the attempts that completed.
         limits: how many tasks of a route are handled at a time.
     """
 
@@ -47,4 +48,5 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     random: Callable[[], float]
     verifier: Verifier | None = None
     retention: Retention = KEEP_ALL
+    keep_all_attempts: bool = False
     limits: Limits = msgspec.field(default_factory=lambda: Limits(Router()))

@@ -6,7 +6,7 @@ Knows the order of the steps and what each failure of storage means for them; kn
 import asyncio
 import logging
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -18,6 +18,7 @@ from aj_bridge.engine import meter as m
 from aj_bridge.engine.calls import Calls
 from aj_bridge.engine.endings import Endings
 from aj_bridge.engine.held import Held, HeldClaims
+from aj_bridge.engine.ledger import Ledger
 from aj_bridge.engine.limits import Room
 from aj_bridge.engine.parts import Parts
 from aj_bridge.engine.patience import LeaseOver, Lost, Stopped, patiently, quietly
@@ -27,13 +28,17 @@ from aj_bridge.engine.saves import Saves
 from aj_bridge.engine.slots import Seat
 from aj_sdk.dependents import Dependents
 from aj_sdk.errors import SignatureError, StoreError, TaskTooLargeError
+from aj_sdk.wire.attempt import AttemptOutcome
 from aj_sdk.wire.names import is_name
+from aj_sdk.wire.state import TaskState
 from aj_sdk.wire.stored import Stored
 from aj_sdk.wire.task import TaskRecord
 
 __all__ = ["Processor"]
 
 _log = logging.getLogger(__name__)
+
+_LAST_WORDS_S: Final = 1.0
 
 
 class Processor:
@@ -55,6 +60,7 @@ class Processor:
         self._calls = Calls(parts, self._spawn)
         self._dependents = Dependents(parts.storage.edges, self._wake)
         self._endings = Endings(parts, held, self._dependents)
+        self._ledger = Ledger(parts, self._spawn)
         self._work: set[asyncio.Task[None]] = set()
         self._stopping = False
 
@@ -116,6 +122,9 @@ class Processor:
                 task.cancel()
             if work:
                 await asyncio.wait(work)
+            if self._work:
+                # What those who were cancelled have to tell.
+                await asyncio.wait(set(self._work), timeout=_LAST_WORDS_S)
         return len(left)
 
     async def _finish_in_hand(self, grace_s: float, hurry: asyncio.Event) -> set[asyncio.Task[None]]:
@@ -291,10 +300,12 @@ class Processor:
                 await self._park(held, stored.record, decision)
             case Finish(record, event):
                 await self._finish(held, stored.record, record, event)
+                if stored.record.state is TaskState.ACTIVE:
+                    self._ledger.lost(stored)
             case Start(record, event):
-                await self._start(held, stored.record, record, event)
+                await self._start(held, stored, stored.record, record, event)
 
-    async def _start(self, held: Held, before: TaskRecord, record: TaskRecord, event: Event) -> None:
+    async def _start(self, held: Held, stored: Stored, before: TaskRecord, record: TaskRecord, event: Event) -> None:
         if event is Event.TAKEN_OVER:
             self._parts.meter.inc(m.TAKEN_OVER, queue=self._name)
         try:
@@ -304,6 +315,8 @@ class Processor:
             finish = too_large(before, err.size, err.limit)
             await self._finish(held, before, finish.record, finish.event)
             return
+        if event is Event.TAKEN_OVER:
+            self._ledger.lost(stored)
         if self._saves.stood_still():
             await self._saves.steady()
         self._saves.check_lease(held)
@@ -311,7 +324,14 @@ class Processor:
         if late is not None:
             await self._finish(held, record, late.record, late.event)
             return
-        outcome = await self._calls.call(held, record)
+        try:
+            outcome = await self._calls.call(held, record)
+        except Stopped:
+            self._ledger.broken_off(held, record, AttemptOutcome.CANCELLED, "somebody else changed the task")
+            raise
+        except asyncio.CancelledError:
+            self._ledger.broken_off(held, record, AttemptOutcome.DRAINED, "its bridge stopped before it had ended")
+            raise
         decision = settle(
             record,
             outcome,
@@ -321,10 +341,17 @@ class Processor:
             now_ns=self._parts.clock.now_ns(),
             random=self._parts.random,
         )
-        if isinstance(decision, Finish):
-            await self._finish(held, record, decision.record, decision.event)
-        else:
-            await self._park(held, record, decision)
+        try:
+            if isinstance(decision, Finish):
+                await self._finish(held, record, decision.record, decision.event)
+            else:
+                await self._park(held, record, decision)
+        except Lost:
+            self._ledger.broken_off(
+                held, record, AttemptOutcome.REFUSED, "its outcome was not saved: somebody else changed the task"
+            )
+            raise
+        self._ledger.ended(held, record, outcome)
 
     # Ends.
 

@@ -173,6 +173,11 @@ class BridgeConfig:
         default=(),
         many=True,
     )
+    attempts: str = option(
+        choice(("failed", "all")),
+        "Attempts at a task to keep beside it: those that did not complete, or all, for one more message a task",
+        default="failed",
+    )
     drain_timeout_ns: int = option(
         duration(),
         "Time that tasks in hand have to end when the bridge is told to stop",

@@ -11,6 +11,7 @@ import msgspec
 
 from aj_bridge.core.claim import Claim
 from aj_sdk.dependents import EdgeIndex
+from aj_sdk.wire.attempt import Attempt
 from aj_sdk.wire.dead import DeadLetter
 from aj_sdk.wire.queue import QueueSettings
 from aj_sdk.wire.stamp import Stamp
@@ -198,6 +199,13 @@ class Notices(Protocol):
 
     async def state_changed(self, record: TaskRecord, now_ns: int) -> None:
         """Publish a task's new state; best effort."""
+
+    async def attempted(self, attempt: Attempt) -> None:
+        """Store an attempt at a task; best effort.
+
+        Raises:
+            StoreError: the store failed.
+        """
 
     async def bury(self, letter: DeadLetter) -> None:
         """Store a dead letter; returns when it is stored.

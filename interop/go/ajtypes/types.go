@@ -40,6 +40,52 @@ const (
 	TaskStateQueueError TaskState = "queue_error"
 )
 
+// Attempt: One attempt at a task: a message on CHORIA_AJ.A.<task id> in the stream CHORIA_AJ_ATTEMPTS, the
+// newest 50 of a task. Best effort; the task's record is the truth.
+type Attempt struct {
+	// The task.
+	TaskID string `json:"task_id"`
+
+	// Its type.
+	TaskType string `json:"task_type"`
+
+	// Its queue.
+	Queue string `json:"queue"`
+
+	// Number of the try.
+	Try int64 `json:"try"`
+
+	// How it ended; `deadline`: nothing was heard in time; `progress_missed`: its heartbeats stopped;
+	// `no_responders`: nobody listened, which costs no try; `lease_lost`: its bridge died or was cut off;
+	// `drained`: its bridge stopped; `cancelled`: somebody else changed the task; `refused`: the outcome came
+	// too late to be saved.
+	Outcome string `json:"outcome"`
+
+	// When it began.
+	Started time.Time `json:"started"`
+
+	// When it ended; of a lost lease, when that was found out.
+	Ended time.Time `json:"ended"`
+
+	// How long it took, in nanoseconds.
+	Duration int64 `json:"duration"`
+
+	// Why it did not complete.
+	Error *string `json:"error,omitempty"`
+
+	// Id of the bridge; absent for a Go worker.
+	Bridge *string `json:"bridge,omitempty"`
+
+	// Id of the call; absent where it is not known: a bridge that died took it along.
+	Invocation *string `json:"invocation,omitempty"`
+
+	// Who handled it: remote, function or command; absent where that is not known.
+	Kind *string `json:"kind,omitempty"`
+
+	// Where: a subject, a function's name, a command's path; absent where that is not known.
+	Handler *string `json:"handler,omitempty"`
+}
+
 // BridgeStatus: How a running bridge stands: the answer on AJ.BRIDGE.<id>.status, .drain, .concurrency and
 // .pause, and of `aj-bridge ps --json`.
 type BridgeStatus struct {
@@ -385,6 +431,8 @@ type WorkItem struct {
 // New returns a pointer to an empty value of a schema's type, nil where there is no such schema.
 func New(schema string) any {
 	switch schema {
+	case "attempt":
+		return new(Attempt)
 	case "bridge_status":
 		return new(BridgeStatus)
 	case "conformance_order":

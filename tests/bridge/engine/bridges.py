@@ -277,6 +277,7 @@ class BridgeAtWork:
         grace_s: float = 10.0,
         random: Callable[[], float] = lambda: 0.0,
         verifier: Verifier | None = None,
+        keep_all_attempts: bool = False,
         retention: Retention = KEEP_ALL,
     ) -> None:
         self.name = name
@@ -294,6 +295,7 @@ class BridgeAtWork:
                 dispatch=dict.fromkeys(RouteKind, site.handlers.of(name)),
                 peers=site.neighbours.of(self),
                 router=router or Router(),
+                keep_all_attempts=keep_all_attempts,
                 limits=Limits(router or Router()),
                 policy=policy,
                 meter=self.meter,

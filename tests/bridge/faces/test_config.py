@@ -48,6 +48,7 @@ def test_without_anything_the_defaults_hold() -> None:
         verify_optional=False,
         discard=(),
         keep=(),
+        attempts="failed",
         drain_timeout_ns=30 * S,
         create=False,
         max_run_time_ns=None,

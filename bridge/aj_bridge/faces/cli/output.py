@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from aj_sdk.admin import Overview, QueueInfo, TaskStoreInfo
+from aj_sdk.wire.attempt import Attempt
 from aj_sdk.wire.event import Event, TaskStateEvent
 from aj_sdk.wire.queue import QueueSettings
 from aj_sdk.wire.state import TaskState
@@ -29,6 +30,7 @@ __all__ = [
     "event_map",
     "overview_map",
     "payload_text",
+    "print_attempts",
     "print_json",
     "print_json_line",
     "print_overview",
@@ -251,6 +253,28 @@ def print_task(task: TaskRecord) -> None:
         rows.append(("Completed", f"{time_text(task.result.completed_ns)} ({took} after it was created)"))
         rows.append(("Result", _cut(json.dumps(task.result.to_map()["payload"], ensure_ascii=False))))
     sheet(f"Task {task.id}", rows)
+
+
+def print_attempts(attempts: Sequence[Attempt]) -> None:
+    """Print the attempts at a task, where any are known."""
+    if not attempts:
+        return
+    table(
+        "Attempts",
+        ("Try", "Began", "Took", "Outcome", "By", "Error"),
+        (
+            (
+                str(attempt.try_),
+                time_text(attempt.started_ns),
+                duration_text(attempt.duration_ns),
+                attempt.outcome.value.replace("_", " "),
+                attempt.handler or (f"bridge {attempt.bridge}" if attempt.bridge else "a Go worker"),
+                _cut(attempt.error),
+            )
+            for attempt in attempts
+        ),
+        right=("Try", "Took"),
+    )
 
 
 def print_tasks(tasks: Sequence[Stored], total: int) -> None:

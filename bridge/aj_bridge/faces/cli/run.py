@@ -113,6 +113,7 @@ async def _run(config: BridgeConfig, router: Router) -> int:
                 adopt=not config.no_adopt,
                 verifier=config.verifier,
                 retention=config.retention,
+                keep_all_attempts=config.attempts == "all",
                 grace_s=config.drain_timeout_ns / NS_PER_S,
             ),
             metrics,

@@ -115,12 +115,17 @@ def _raw_payload(text: str) -> bytes:
 @_JSON
 @with_client
 async def _view(client: Client, /, *, task_id: str, as_json: bool) -> None:
-    """Show a task."""
+    """Show a task, and what is known of the attempts at it.
+
+    Bridges keep the attempts that did not complete, at most 50 a task; with --attempts all, the others too.
+    """
     task = await client.load(task_id)
+    attempts = await client.attempts(task_id)
     if as_json:
-        output.print_json(task.to_map())
+        output.print_json({**task.to_map(), "attempts": [attempt.to_map() for attempt in attempts]})
     else:
         output.print_task(task)
+        output.print_attempts(attempts)
 
 
 @leaf(

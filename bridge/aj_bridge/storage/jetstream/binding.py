@@ -144,6 +144,7 @@ async def open_storage(
     if adopt:
         await admin.enable_direct_get()
     await admin.ensure_dead()
+    await admin.ensure_attempts()
     bound = await admin.bind_queue(queue, adopt=adopt)
     storage = JetStreamStorage(jetstream, admin, bound, adopt=adopt, polled=polled, pull_s=pull_s)
     await storage.pulse.beat()

@@ -7,9 +7,10 @@ from aj_sdk.errors import MessageTooLargeError, NotConnectedError
 from aj_sdk.ids import new_id
 from aj_sdk.jetstream import JetStream
 from aj_sdk.store import Store
+from aj_sdk.wire.attempt import Attempt
 from aj_sdk.wire.dead import DeadLetter
 from aj_sdk.wire.event import TaskStateEvent
-from aj_sdk.wire.names import task_event_subject
+from aj_sdk.wire.names import attempts_subject, task_event_subject
 from aj_sdk.wire.task import TaskRecord
 
 __all__ = ["JetStreamNotices"]
@@ -31,6 +32,10 @@ class JetStreamNotices:
         event = TaskStateEvent.of(record, new_id(), now_ns)
         with contextlib.suppress(NotConnectedError, MessageTooLargeError):
             await self._jetstream.transport.publish(task_event_subject(record.id), event.to_wire())
+
+    async def attempted(self, attempt: Attempt) -> None:
+        """See `Notices`."""
+        await self._jetstream.publish(attempts_subject(attempt.task_id), attempt.to_wire())
 
     async def bury(self, letter: DeadLetter) -> None:
         """See `Notices`."""

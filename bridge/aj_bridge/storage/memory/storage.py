@@ -12,6 +12,7 @@ from aj_bridge.storage.memory.queue import Item, WorkQueue
 from aj_bridge.storage.memory.world import MemoryWorld
 from aj_bridge.storage.protocols import Parked
 from aj_sdk.ids import new_id
+from aj_sdk.wire.attempt import Attempt
 from aj_sdk.wire.dead import DeadLetter
 from aj_sdk.wire.event import TaskStateEvent
 from aj_sdk.wire.queue import QueueSettings
@@ -292,6 +293,10 @@ class MemoryNotices:
         """See `Notices`."""
         event = TaskStateEvent.of(record, new_id(), now_ns)
         await self._link.tell("event", record, lambda: self._world.told(event))
+
+    async def attempted(self, attempt: Attempt) -> None:
+        """See `Notices`."""
+        await self._link.ask("attempted", attempt, lambda: self._world.attempted(attempt))
 
     async def bury(self, letter: DeadLetter) -> None:
         """See `Notices`."""

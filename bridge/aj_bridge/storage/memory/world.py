@@ -1,6 +1,7 @@
 """What the bridges share, in memory: task records, queues, schedules, dead letters, events."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from itertools import count
 from typing import Final
@@ -10,6 +11,8 @@ import msgspec
 from aj_bridge.storage.memory.edges import EdgeTable
 from aj_bridge.storage.memory.queue import WorkQueue
 from aj_sdk.errors import ConflictError, QueueNotFoundError, TaskTooLargeError
+from aj_sdk.streams import ATTEMPTS_KEPT
+from aj_sdk.wire.attempt import Attempt
 from aj_sdk.wire.dead import DeadLetter
 from aj_sdk.wire.event import TaskStateEvent
 from aj_sdk.wire.names import task_subject
@@ -51,6 +54,7 @@ class MemoryWorld:
     Attributes:
         saved: called with each record that was saved.
         told: called with each event.
+        attempts: the newest 50 of each task.
         dead: dead letters by reason, queue and task.
         edges: which task waits for which.
 
@@ -64,6 +68,7 @@ class MemoryWorld:
         self.max_payload = max_payload
         self.saved: Callable[[Stored], None] = lambda _stored: None
         self.told: Callable[[TaskStateEvent], None] = lambda _event: None
+        self.attempts: dict[str, deque[Attempt]] = {}
         self.dead: dict[tuple[str, str, str], DeadLetter] = {}
         self._records: dict[str, _Kept] = {}
         self._queues: dict[str, WorkQueue] = {}
@@ -132,6 +137,10 @@ class MemoryWorld:
         current = self._records.get(task_id)
         if current is not None and sequence in (None, current.sequence):
             del self._records[task_id]
+
+    def attempted(self, attempt: Attempt) -> None:
+        """Take down an attempt at a task."""
+        self.attempts.setdefault(attempt.task_id, deque(maxlen=ATTEMPTS_KEPT)).append(attempt)
 
     def publish(self, queue: str, task_id: str, body: bytes | None = None, *, replace: bool = False) -> bool:
         """Put a task's item into its queue, as `Store.publish_item` does.
