@@ -94,6 +94,18 @@ class Bucket:
             await self._js.update_stream({**info["config"], "allow_msg_ttl": True})
         return key_ttls
 
+    async def max_age_ns(self) -> int:
+        """Return after which time without a write a key goes, 0 for never.
+
+        Raises:
+            RefusedError: there is no such bucket.
+            StoreError: the store failed.
+        """
+        info = await self._js.stream_info(self._stream)
+        if info is None:
+            raise RefusedError(f"bucket {self._name}", STREAM_NOT_FOUND, "not found")
+        return streams.max_age_ns(info["config"])
+
     async def get(self, key: str) -> Entry | None:
         """Read a key from the leader; None when it has no value, or there is no such bucket.
 

@@ -158,6 +158,10 @@ class JetStream:
         """
         return (await self._direct(stream, {"multi_last": subjects, "batch": _MAX_SUBJECTS})).messages
 
+    async def at(self, stream: str, sequence: int) -> StoredMessage | None:
+        """Read the message at a sequence from the stream's leader, None when there is none."""
+        return await self._read(stream, {"seq": sequence})
+
     async def _read(self, stream: str, request: Mapping[str, Any]) -> StoredMessage | None:
         try:
             answer = await self.call(f"STREAM.MSG.GET.{stream}", request)

@@ -36,6 +36,9 @@ class Event(StrEnum):
     RETRIED = "retried on request"
     CANCELLED = "cancelled on request"
     FORCED = "started over by force"
+    DELIVERIES_USED_UP = "deliveries used up"
+    ITEM_DROPPED = "its item was dropped"
+    QUEUE_GONE = "its queue is gone"
 
 
 class Hand(StrEnum):
@@ -44,6 +47,7 @@ class Hand(StrEnum):
     PRODUCER = "producer"
     BRIDGE = "bridge"
     ADMIN = "admin"
+    SWEEPER = "sweeper"
 
 
 class Edge(msgspec.Struct, frozen=True):
@@ -81,12 +85,16 @@ def _edges() -> tuple[Edge, ...]:
         edges += [
             Edge(unfinished, Event.PAST_DEADLINE, S.EXPIRED, Hand.BRIDGE),
             Edge(unfinished, Event.TRIES_USED_UP, S.EXPIRED, Hand.BRIDGE),
+            Edge(unfinished, Event.DELIVERIES_USED_UP, S.EXPIRED, Hand.SWEEPER),
+            Edge(unfinished, Event.QUEUE_GONE, S.QUEUE_ERROR, Hand.SWEEPER),
             Edge(unfinished, Event.TOO_LARGE, S.TERMINATED, Hand.BRIDGE),
             Edge(unfinished, Event.SIGNATURE_REFUSED, S.TERMINATED, Hand.BRIDGE),
             Edge(unfinished, Event.CANCELLED, S.TERMINATED, Hand.ADMIN),
             Edge(unfinished, Event.FORCED, S.NEW, Hand.ADMIN),
             Edge(unfinished, Event.FORCED, S.BLOCKED, Hand.ADMIN),
         ]
+    for dropped in (S.UNKNOWN, S.NEW, S.RETRY):
+        edges.append(Edge(dropped, Event.ITEM_DROPPED, S.QUEUE_ERROR, Hand.SWEEPER))
     for final in (S.COMPLETE, S.EXPIRED, S.TERMINATED, S.UNREACHABLE, S.QUEUE_ERROR):
         edges += [
             Edge(final, Event.RETRIED, S.NEW, Hand.ADMIN),

@@ -26,13 +26,14 @@ from aj_bridge.engine.held import HeldClaims
 from aj_bridge.engine.limits import Limits
 from aj_bridge.engine.meter import POLL_ERRORS, POLLS, Meter, NoMeter
 from aj_bridge.engine.parts import Parts
-from aj_bridge.engine.peers import NatsPeers
+from aj_bridge.engine.peers import NatsPeers, Peers
 from aj_bridge.engine.processor import Processor
 from aj_bridge.engine.rates import Rates
 from aj_bridge.engine.router import RouteKind, Router
 from aj_bridge.engine.service import BridgeService
 from aj_bridge.engine.settings import SettingsWatch
 from aj_bridge.engine.slots import Seat, Slots
+from aj_bridge.engine.sweeping import Sweeping
 from aj_bridge.storage.jetstream import PULL_S, SHORT_PULL_S, open_storage
 from aj_bridge.storage.protocols import Storage
 from aj_sdk.errors import InvalidConfigError
@@ -229,17 +230,18 @@ class Bridge:
             stack.callback(self._slots.close)
             stack.callback(self._limits.close)
             await stack.enter_async_context(self._service(peers).answering())
-            await stack.enter_async_context(on_duty(self._duties()))
+            await stack.enter_async_context(on_duty(self._duties(peers)))
             if ready is not None:
                 ready(self._lines)
             return await self._work()
 
-    def _duties(self) -> list[Duty]:
+    def _duties(self, peers: Peers) -> list[Duty]:
         """All that this bridge does beside its tasks; they begin when the queues are bound and end after the tasks."""
         return [
             *(SettingsWatch(line.storage) for line in self._lines),
             *(DroppedItems(line.storage, line.held, self._meter, self._clock) for line in self._lines),
             *(line.rates for line in self._lines),
+            Sweeping(self._jetstream, self.id, peers, self._meter, self._clock),
             Cancels(self._jetstream.transport, [line.processor.cancelled for line in self._lines]),
         ]
 

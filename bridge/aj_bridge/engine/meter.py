@@ -19,6 +19,9 @@ DEPENDENCIES_FAILED: Final = "task_dependencies_failed"
 BUSY: Final = "handler_busy_count"
 HANDLER_ERRORS: Final = "handler_error_total"
 HANDLER_RUNTIME: Final = "handler_runtime"
+ELECTION_CAMPAIGNS: Final = "election_campaigns"
+ELECTION_LEADER: Final = "election_leader"
+ELECTION_INTERVAL: Final = "election_interval_seconds"
 
 OWN: Final = (
     REFUSED := "bridge_save_refused_total",
@@ -30,6 +33,8 @@ OWN: Final = (
     STOPPED := "bridge_call_stopped_total",
     QUARANTINED := "bridge_quarantined_total",
     PUT_BACK := "bridge_item_put_back_total",
+    SWEPT := "bridge_swept_total",
+    SWEEP_SCANNED := "bridge_sweep_scanned_total",
 )
 
 

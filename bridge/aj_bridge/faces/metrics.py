@@ -88,6 +88,8 @@ FAMILIES: Final[tuple[Family, ...]] = (
     Family(Kind.COUNTER, "bridge_task_taken_over_total", "Active tasks taken over from an owner that is gone.", _QUEUE),
     Family(Kind.COUNTER, "bridge_call_stopped_total", "Calls stopped because their task was taken from them.", _QUEUE),
     Family(Kind.COUNTER, "bridge_item_put_back_total", "Items put back that a full queue dropped at work.", _QUEUE),
+    Family(Kind.COUNTER, "bridge_swept_total", "Tasks and items that the sweeper set right.", ("queue", "why")),
+    Family(Kind.COUNTER, "bridge_sweep_scanned_total", "Records that the sweeper read."),
     Family(Kind.COUNTER, "bridge_quarantined_total", "Items moved to the dead letters unread.", _QUEUE),
 )
 

@@ -3,13 +3,14 @@
 `tests/contract` is one suite that every storage passes.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 import msgspec
 
 from aj_bridge.core.claim import Claim
+from aj_bridge.core.sweep import Whereabouts
 from aj_sdk.dependents import EdgeIndex
 from aj_sdk.wire.attempt import Attempt
 from aj_sdk.wire.dead import DeadLetter
@@ -18,7 +19,7 @@ from aj_sdk.wire.stamp import Stamp
 from aj_sdk.wire.stored import Stored
 from aj_sdk.wire.task import TaskRecord
 
-__all__ = ["Items", "Notices", "Parked", "Pulse", "Records", "Storage", "Waiting"]
+__all__ = ["Items", "Notices", "Parked", "Pulse", "Records", "Storage", "Survey", "SweptItem", "Waiting"]
 
 
 class Records(Protocol):
@@ -263,6 +264,92 @@ class Storage(Protocol):
     @property
     def edges(self) -> EdgeIndex:
         """Which task waits for which."""
+
+    @property
+    def notices(self) -> Notices:
+        """Events and dead letters."""
+
+
+class SweptItem(msgspec.Struct, frozen=True):
+    """An item that stands in a queue.
+
+    Attributes:
+        task_id: the task that its subject names.
+        sequence: its sequence.
+        idle: whether nobody has it in hand.
+        stranded: see `Whereabouts`.
+    """
+
+    task_id: str
+    sequence: int
+    idle: bool
+    stranded: bool
+
+
+class Survey(Protocol):
+    """What a sweeper asks of storage: all tasks and all queues, at a cost that it can bound."""
+
+    async def last_sequence(self) -> int:
+        """Return the sequence of the last record that was saved.
+
+        Raises:
+            StoreError: the store failed.
+        """
+
+    def scan(self, start: int) -> AsyncIterator[Stored]:
+        """Read the records that were saved at this sequence or later, in that order.
+
+        Raises:
+            StoreError: the store failed.
+        """
+
+    async def load_many(self, task_ids: Iterable[str]) -> dict[str, Stored]:
+        """See `Records`."""
+
+    async def queues(self) -> Mapping[str, QueueSettings]:
+        """Return the settings of all queues.
+
+        Raises:
+            StoreError: the store failed.
+        """
+
+    async def locate(self, queue: str, task_ids: Sequence[str]) -> dict[str, Whereabouts]:
+        """Find where the items of a queue's tasks stand; each task has an entry.
+
+        Raises:
+            StoreError: the store failed.
+        """
+
+    async def items(self, queue: str, start: int, limit: int) -> list[SweptItem]:
+        """Read some of a queue's items, from a sequence on, in their order.
+
+        Raises:
+            StoreError: the store failed.
+        """
+
+    async def publish(self, queue: str, task_id: str) -> bool:
+        """Put a task's item into its queue, unless one is there; returns whether it did.
+
+        Raises:
+            QueueNotFoundError: there is no such queue.
+            QueueFullError: it is full.
+            StoreError: the store failed.
+        """
+
+    async def take_out(self, queue: str, task_id: str, sequence: int) -> None:
+        """Take an item out, if it still stands at this sequence.
+
+        Raises:
+            StoreError: the store failed.
+        """
+
+    async def save(self, record: TaskRecord, expected: int) -> int:
+        """Save a record under compare-and-set.
+
+        Raises:
+            ConflictError: somebody else wrote.
+            StoreError: the store failed.
+        """
 
     @property
     def notices(self) -> Notices:

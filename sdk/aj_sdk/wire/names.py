@@ -21,6 +21,7 @@ __all__ = [
     "DELAYED_STREAM",
     "DEPS_STREAM",
     "DEPS_SUBJECTS",
+    "ELECTIONS_BUCKET",
     "EVENTS",
     "HANDLER_QUEUE_GROUP",
     "H_CANCEL_SUBJECT",
@@ -74,6 +75,7 @@ __all__ = [
     "is_name",
     "item_subject",
     "item_subjects",
+    "leader_event_subject",
     "progress_subject",
     "queue_of_stream",
     "queue_stream",
@@ -233,6 +235,11 @@ def dead_subjects(reason: str = "*", queue: str = "", task_id: str = "") -> str:
 def task_event_subject(task_id: str) -> str:
     """Subject of a task's state events."""
     return f"CHORIA_AJ.E.task_state.{check_name(task_id, 'task id')}"
+
+
+def leader_event_subject(component: str) -> str:
+    """Subject on which the new leader of a component is told."""
+    return f"CHORIA_AJ.E.leader_election.{check_name(component, 'component')}"
 
 
 def handler_subject(route: str) -> str:

@@ -6,6 +6,7 @@ One `MemoryWorld` is the server that several bridges share; a `MemoryStorage` is
 
 from aj_bridge.storage.memory.link import Fault, Faults, Link
 from aj_bridge.storage.memory.storage import MemoryStorage
+from aj_bridge.storage.memory.survey import MemorySurvey
 from aj_bridge.storage.memory.world import MemoryWorld
 
-__all__ = ["Fault", "Faults", "Link", "MemoryStorage", "MemoryWorld"]
+__all__ = ["Fault", "Faults", "Link", "MemoryStorage", "MemorySurvey", "MemoryWorld"]

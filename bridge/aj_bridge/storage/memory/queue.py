@@ -120,6 +120,14 @@ class WorkQueue:
         item = self._by_task.get(task_id)
         return None if item is None else item.sequence
 
+    def idle(self, sequence: int) -> bool:
+        """Say whether nobody has an item in hand."""
+        return sequence not in self._in_flight
+
+    def stranded(self, sequence: int) -> bool:
+        """Say whether an item will be handed to nobody any more."""
+        return self.idle(sequence) and sequence not in self._fresh and sequence not in self._again
+
     def purge(self, task_id: str, below: int) -> None:
         """Take a task's item out, whoever has it, if its sequence lies below."""
         item = self._by_task.get(task_id)

@@ -132,6 +132,20 @@ class MemoryWorld:
         kept = self._records.get(task_id)
         return None if kept is None else _read(task_id, kept)
 
+    @property
+    def last_sequence(self) -> int:
+        """Sequence of the record that was saved last, 0 when there is none."""
+        return max((kept.sequence for kept in self._records.values()), default=0)
+
+    def since(self, start: int) -> list[Stored]:
+        """Return the records that were saved at this sequence or later, in that order."""
+        found = [_read(task_id, kept) for task_id, kept in self._records.items() if kept.sequence >= start]
+        return sorted(found, key=lambda stored: stored.sequence)
+
+    def settings(self) -> dict[str, QueueSettings]:
+        """Return the settings of all queues."""
+        return {name: queue.settings for name, queue in self._queues.items()}
+
     def remove(self, task_id: str, sequence: int | None = None) -> None:
         """Remove a record, where a sequence is given only the one that was saved at it."""
         current = self._records.get(task_id)

@@ -1,0 +1,212 @@
+"""The sweeper in virtual time: each inconsistency is planted, and is gone within a sweep and a lease.
+
+Each edge of the lifecycle table that the sweeper takes has a scenario here.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from tests.bridge.engine.bridges import QUEUE, Asking, Counts, Site, site
+from tests.virtual_time import virtual_time
+
+from aj_bridge.core.lifecycle import EDGES, Edge, Event, Hand
+from aj_bridge.engine.clock import Clock
+from aj_bridge.engine.duties import on_duty
+from aj_bridge.engine.meter import SWEEP_SCANNED, SWEPT
+from aj_bridge.engine.sweeper import EVERY_S, Sweeper
+from aj_bridge.storage.memory import MemorySurvey
+from aj_sdk.wire.stamp import ItemRef, Stamp
+from aj_sdk.wire.state import TaskState
+from aj_sdk.wire.task import TaskRecord
+from aj_sdk.wire.times import NS_PER_S
+
+LEASE_S = 30.0
+WITHIN_S = EVERY_S + LEASE_S + 1
+SWEPT_EDGES = [edge for edge in EDGES if edge.hand is Hand.SWEEPER]
+
+
+class Reign:
+    """Leadership that a test gives and takes."""
+
+    def __init__(self) -> None:
+        self.leads = True
+
+
+class Sweep:
+    def __init__(self, here: Site, **options: Any) -> None:
+        self.survey = MemorySurvey(here.world)
+        self.meter = Counts()
+        self.reign = Reign()
+        clock = Clock(now_ns=here.world.now_ns, monotonic=asyncio.get_running_loop().time)
+        peers = Asking(here.neighbours, self.survey)
+        self.sweeper = Sweeper(self.survey, peers, self.reign, self.meter, clock, **options)
+
+
+@contextlib.asynccontextmanager
+async def swept(here: Site, **options: Any) -> AsyncIterator[Sweep]:
+    sweep = Sweep(here, **options)
+    async with on_duty([sweep.sweeper]):
+        yield sweep
+
+
+def put(
+    here: Site, task_id: str, state: TaskState, *, queue: str = QUEUE, stamp: Stamp | None = None, **fields: Any
+) -> None:
+    record = TaskRecord(id=task_id, type="t", queue=queue, state=state, created_ns=here.world.now_ns(), **fields)
+    here.world.put(task_id, record.to_wire(), stamp=stamp)
+
+
+def has_item(here: Site, task_id: str) -> bool:
+    return here.world.queue(QUEUE).sequence_of(task_id) is not None
+
+
+@virtual_time
+@pytest.mark.parametrize("state", [TaskState.NEW, TaskState.RETRY, TaskState.BLOCKED, TaskState.UNKNOWN])
+async def test_a_waiting_task_without_item_and_schedule_gets_an_item(state: TaskState) -> None:
+    here = site(lease_s=LEASE_S)
+    put(here, "a", state)
+    async with swept(here) as sweep:
+        await asyncio.sleep(LEASE_S / 2)
+        assert not has_item(here, "a")  # its producer may be just about to
+        await asyncio.sleep(WITHIN_S - LEASE_S / 2)
+        assert has_item(here, "a")
+        assert sweep.meter.counts[SWEPT] == 1
+
+
+@virtual_time
+async def test_an_active_task_without_item_runs_again_when_two_leases_have_passed() -> None:
+    here = site(lease_s=LEASE_S)
+    put(here, "a", TaskState.ACTIVE, tries=1, stamp=Stamp("gone", ItemRef(7, 1)))
+    async with here.bridge(), swept(here):
+        await asyncio.sleep(2 * LEASE_S - 1)
+        assert not here.handlers.calls
+        await here.ended("a")
+    assert here.record("a").state is TaskState.COMPLETE
+
+
+@virtual_time
+async def test_a_task_whose_item_or_schedule_stands_is_left_alone() -> None:
+    here = site(lease_s=LEASE_S)
+    here.enqueue("queued")
+    put(here, "parked", TaskState.RETRY)
+    here.world.schedule(QUEUE, "parked", here.world.now_ns() + 3600 * NS_PER_S)
+    put(here, "done", TaskState.COMPLETE)
+    async with swept(here) as sweep:
+        await asyncio.sleep(10 * WITHIN_S)
+        assert sweep.meter.counts[SWEPT] == 0
+        assert sweep.meter.counts[SWEEP_SCANNED] == 3  # each record is read once
+
+
+@virtual_time
+async def test_a_task_whose_deliveries_are_used_up_is_given_to_a_worker_again() -> None:
+    here = site(lease_s=0.0, max_tries=1, max_run_time_ns=5 * NS_PER_S)
+    here.enqueue("a")
+    strand(here, "a")
+    async with swept(here):
+        await asyncio.sleep(2 * WITHIN_S)
+        sequence = here.world.queue(QUEUE).sequence_of("a")
+        assert sequence is not None
+        assert not here.world.queue(QUEUE).stranded(sequence)
+
+
+@virtual_time
+async def test_an_item_without_a_task_becomes_a_dead_letter_when_two_sweeps_have_seen_it() -> None:
+    here = site(lease_s=LEASE_S)
+    here.world.publish(QUEUE, "nothing")
+    async with swept(here):
+        await asyncio.sleep(EVERY_S / 2)
+        assert has_item(here, "nothing")
+        await asyncio.sleep(WITHIN_S)
+        assert not has_item(here, "nothing")
+    assert list(here.world.dead) == [("quarantined", QUEUE, "nothing")]
+
+
+@virtual_time
+async def test_an_active_task_of_a_removed_queue_is_closed_only_when_nobody_holds_it() -> None:
+    here = site(lease_s=LEASE_S)
+    here.handlers.takes("t", 500.0)
+    put(here, "orphan", TaskState.ACTIVE, stamp=Stamp("gone", ItemRef(7, 1)))
+    here.enqueue("held")
+    bridge = here.bridge()
+    async with bridge:
+        await here.handlers.begun(1)
+        here.world.remove_queue(QUEUE)
+        async with swept(here):
+            await asyncio.sleep(3 * WITHIN_S)
+            assert here.record("orphan").state is TaskState.QUEUE_ERROR
+            assert here.record("held").state is TaskState.ACTIVE
+        await bridge.crash()
+
+
+@virtual_time
+async def test_who_does_not_lead_changes_nothing() -> None:
+    here = site(lease_s=LEASE_S)
+    put(here, "a", TaskState.NEW)
+    async with swept(here) as sweep:
+        sweep.reign.leads = False
+        await asyncio.sleep(5 * WITHIN_S)
+        assert not has_item(here, "a")
+        sweep.reign.leads = True
+        await asyncio.sleep(EVERY_S + WITHIN_S)
+        assert has_item(here, "a")
+
+
+@virtual_time
+async def test_more_unfinished_tasks_than_are_kept_in_mind_are_looked_at_in_rounds() -> None:
+    here = site(lease_s=LEASE_S)
+    for number in range(50):
+        here.enqueue(f"well{number}")
+    put(here, "lost", TaskState.NEW)
+    async with swept(here, watched=10):
+        await asyncio.sleep(12 * WITHIN_S)
+        assert has_item(here, "lost")
+        here.world.queue(QUEUE).purge("well3", 10_000)
+        await asyncio.sleep(12 * WITHIN_S)
+        assert has_item(here, "well3")
+
+
+@virtual_time
+@pytest.mark.parametrize("edge", SWEPT_EDGES, ids=lambda edge: f"{edge.before} {edge.event.name}")
+async def test_each_edge_of_the_sweeper_is_taken(edge: Edge) -> None:
+    assert edge.before is not None
+    here = site(lease_s=LEASE_S, discard_old=edge.event is Event.ITEM_DROPPED, max_entries=5)
+    stamp = Stamp("gone", ItemRef(7, 1)) if edge.before is TaskState.ACTIVE else None
+    if edge.event is Event.DELIVERIES_USED_UP:
+        here = site(lease_s=0.0, max_tries=1, max_run_time_ns=5 * NS_PER_S)
+        here.world.publish(QUEUE, "a")
+        strand(here, "a")
+        put(here, "a", edge.before, tries=1, stamp=stamp, last_err="boom")
+    elif edge.event is Event.QUEUE_GONE:
+        put(here, "a", edge.before, queue="NOWHERE", stamp=stamp)
+    else:
+        put(here, "a", edge.before)
+    async with swept(here):
+        [record] = await here.ended("a")
+        await here.quiet()
+    assert record.state is edge.after
+    assert record.last_err
+
+
+def strand(here: Site, task_id: str) -> None:
+    """Use up an item's deliveries, as a worker that dies with each of them does."""
+    queue = here.world.queue(QUEUE)
+
+    class Taker:
+        room = 1
+
+        def deliver(self, item: Any) -> None:
+            self.room = 0
+
+    taker = Taker()
+    queue.attach(taker)
+    queue.detach(taker)
+    sequence = queue.sequence_of(task_id)
+    assert sequence is not None
+    queue.nak(sequence)
+    other = Taker()
+    queue.attach(other)
+    queue.detach(other)
+    assert queue.stranded(sequence)
