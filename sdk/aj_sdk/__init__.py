@@ -1,9 +1,11 @@
 """What an application imports: handlers and producers of durable tasks on NATS JetStream."""
 
-from aj_sdk.client import Client, TaskSpec
+from aj_sdk.client import Client
 from aj_sdk.errors import (
     AsyncJobsError,
+    CannotWaitError,
     ConflictError,
+    CycleError,
     DecodeError,
     DuplicateHandlerError,
     InvalidConfigError,
@@ -25,10 +27,12 @@ from aj_sdk.errors import (
     Terminate,
     UsageError,
 )
+from aj_sdk.graph import Graph, chain, chord, group
 from aj_sdk.handling import Task
 from aj_sdk.queue import Queue
 from aj_sdk.runner import Runner, run
 from aj_sdk.services import DEFAULT_SERVICES, Services
+from aj_sdk.spec import TaskSpec
 from aj_sdk.task_filter import TaskFilter
 from aj_sdk.version import __version__
 from aj_sdk.wire.signing import Signer, Verifier
@@ -37,10 +41,13 @@ from aj_sdk.wire.task import TaskRecord
 
 __all__ = [
     "AsyncJobsError",
+    "CannotWaitError",
     "Client",
     "ConflictError",
+    "CycleError",
     "DecodeError",
     "DuplicateHandlerError",
+    "Graph",
     "InvalidConfigError",
     "InvalidNameError",
     "NotConnectedError",
@@ -70,6 +77,9 @@ __all__ = [
     "UsageError",
     "Verifier",
     "__version__",
+    "chain",
+    "chord",
+    "group",
     "run",
     "service",
     "services",

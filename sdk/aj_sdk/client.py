@@ -8,19 +8,21 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeVar, overload
 
-import msgspec
 from nats.aio.client import Client as Connection
 
 from aj_sdk.admin import Admin
+from aj_sdk.circles import refuse_circle
 from aj_sdk.connect import ConnectionFlags, ConnectOptions, connect, resolve_connection
-from aj_sdk.enqueue import enqueue, loaded
+from aj_sdk.enqueue import Due, enqueue, loaded
 from aj_sdk.errors import (
     AsyncJobsError,
+    CannotWaitError,
     DecodeError,
     NoRespondersError,
     NotConnectedError,
@@ -31,12 +33,12 @@ from aj_sdk.errors import (
     UsageError,
 )
 from aj_sdk.fast import open_transport
-from aj_sdk.ids import new_id
+from aj_sdk.graph import Graph, enqueue_graph, new_tasks
 from aj_sdk.jetstream import STREAM_NOT_FOUND, JetStream
-from aj_sdk.moment import Moment, deadline_ns
-from aj_sdk.payload import encode_payload
+from aj_sdk.moment import Moment
 from aj_sdk.queue import Span
 from aj_sdk.results import result_bytes, result_value
+from aj_sdk.spec import NewTask, TaskSpec, as_spec, new_task
 from aj_sdk.store import Store
 from aj_sdk.transport import Message
 from aj_sdk.unique import Unique, UniqueKeys
@@ -47,7 +49,6 @@ from aj_sdk.wire.names import (
     DEFAULT_QUEUE,
     EVENTS,
     attempts_subject,
-    check_name,
     queue_stream,
     task_event_subject,
 )
@@ -56,7 +57,7 @@ from aj_sdk.wire.signing import Signer, Verifier
 from aj_sdk.wire.state import TaskState
 from aj_sdk.wire.task import DEFAULT_MAX_TRIES, TaskRecord, TaskResult
 
-__all__ = ["Client", "TaskSpec"]
+__all__ = ["Client"]
 
 _log: Final = logging.getLogger(__name__)
 
@@ -66,33 +67,6 @@ _FIRST_LOOK_S: Final = 1.0
 _LAST_LOOK_S: Final = 10.0
 _WATCHED: Final = 10_000
 """Events that wait for a watcher that is slower than they come."""
-
-
-class TaskSpec(msgspec.Struct, frozen=True):
-    """A task to be made, for `Client.enqueue_many`.
-
-    Attributes:
-        type: its type, which decides about the handler.
-        payload: bytes as they are, None for none, anything else as JSON.
-        queue: where it goes; None for the queue that the call names.
-        id: a chosen id; None for a new one.
-        deadline: no try begins after it; None for no deadline.
-        max_tries: how often it is tried, <= 0 for no limit.
-        unique_key: any text; of the tasks with this key within `unique_for` there is one. Keys are shared by all
-            types and queues.
-        unique_for: how long the key stands for its first task, rounded up to seconds.
-        unique_until_end: make room also when that task has ended before.
-    """
-
-    type: str
-    payload: Any = None
-    queue: str | None = None
-    id: str | None = None
-    deadline: Moment | None = None
-    max_tries: int = DEFAULT_MAX_TRIES
-    unique_key: str | None = None
-    unique_for: Span | None = None
-    unique_until_end: bool = False
 
 
 class Client:
@@ -126,6 +100,7 @@ class Client:
         self._admin: Admin | None = None
         self._unique: UniqueKeys | None = None
         self._queues: set[str] = set()
+        self._outside: dict[str, bool] = {}
         self._queues_lock = asyncio.Lock()
 
     @classmethod
@@ -192,6 +167,7 @@ class Client:
         stack, self._stack = self._stack, None
         self._store = self._admin = self._unique = None
         self._queues.clear()
+        self._outside.clear()
         if stack is not None:
             await stack.aclose()
 
@@ -223,6 +199,10 @@ class Client:
         unique_key: str | None = None,
         unique_for: Span | None = None,
         unique_until_end: bool = False,
+        dependencies: Sequence[str | TaskRecord] = (),
+        load_dependencies: bool = False,
+        run_at: datetime | None = None,
+        delay: Span | None = None,
     ) -> TaskRecord:
         """Store a task and put it into a queue.
 
@@ -242,20 +222,42 @@ class Client:
                 types and queues.
             unique_for: how long the key stands for its first task, rounded up to seconds.
             unique_until_end: make room also when that task has ended before.
+            dependencies: tasks, or their ids, that must complete before this one starts: until then it is `blocked`,
+                and `unreachable` as soon as one of them fails or is missing.
+            load_dependencies: give their results to the handler, as `task.dependency_results`.
+            run_at: it does not start before; until then it waits outside of its queue, in state `new`. Enqueued again
+                meanwhile, the time stays as it is; without a time it then runs at once.
+            delay: the same as a span from now, a timedelta or seconds.
 
         Returns:
             The task as it is stored; with a unique key it may be another one, with another id.
 
         Raises:
-            UsageError: a name, the payload, the deadline or the key is wrong, another task has this id, or one of
-                another type or queue has the key; nothing was stored.
+            UsageError: a name, the payload, a time or the key is wrong, another task has this id, or one of another
+                type or queue has the key; nothing was stored.
+            CycleError: it would wait for itself; nothing was stored.
+            CannotWaitError: the queue can't hold back a task until it is due; nothing was stored.
             QueueNotFoundError: there is no such queue; make it with `ajc queue add NAME` or
                 `await client.admin.create_queue(Queue(NAME))`.
             QueueFullError: the queue takes no more; the task is stored as `queue_error`, enqueue it again later.
             OutcomeUnknownError: no answer in time; enqueue it again with the same id.
             StoreError: the store failed or said no.
         """
-        spec = TaskSpec(type, payload, queue, id, deadline, max_tries, unique_key, unique_for, unique_until_end)
+        spec = TaskSpec(
+            type,
+            payload,
+            queue,
+            id,
+            deadline,
+            max_tries,
+            unique_key,
+            unique_for,
+            unique_until_end,
+            dependencies,
+            load_dependencies,
+            run_at,
+            delay,
+        )
         return await self._enqueue(spec, queue)
 
     @overload
@@ -310,7 +312,7 @@ class Client:
         async def work() -> None:
             for number, task in numbered:
                 try:
-                    results[number] = await self._enqueue(_spec(task), queue)
+                    results[number] = await self._enqueue(as_spec(task), queue)
                 except AsyncJobsError as err:
                     errors[number] = err
                 if errors and not return_errors:
@@ -327,18 +329,74 @@ class Client:
         done: dict[int, TaskRecord | AsyncJobsError] = {**results, **errors}
         return [done[number] for number in range(len(done))]
 
+    async def enqueue_graph(self, graph: Graph, *, queue: str = DEFAULT_QUEUE) -> list[TaskRecord]:
+        """Store several tasks that wait for each other: `chain`, `group` and `chord` make a graph of them.
+
+        Nothing of it runs before all of it is stored. With ids of the caller's, doing it again is safe: tasks that
+        are there are taken up where they stand.
+
+        Args:
+            graph: the tasks.
+            queue: where those go that name no queue of their own.
+
+        Returns:
+            The tasks as they are stored, in the order in which the graph was written; the last one of a chain or
+            chord is the last.
+
+        Raises:
+            UsageError: as for `enqueue`; nothing was stored.
+            CycleError: tasks would wait for themselves; nothing was stored.
+            StoreError: the store failed or said no: enqueue it again, with the same ids. What of it is stored does not
+                run, or runs as a whole.
+        """
+        tasks = [NewTask(self._signed(task.record), task.due_ns) for task in new_tasks(graph, queue, time.time_ns())]
+        for name in {task.record.queue for task in tasks}:
+            await self._need_queue(name)
+        if any(spec.id is not None for spec in graph.specs):
+            await refuse_circle(self.store, [task.record for task in tasks])
+        outside: dict[str, bool] = {}
+        for task in tasks:
+            record = task.record
+            if record.queue not in outside and (task.due_ns is not None or record.dependencies):
+                try:
+                    outside[record.queue] = await self._waits_outside(record.queue)
+                except CannotWaitError:
+                    if task.due_ns is not None:
+                        raise
+                    outside[record.queue] = False
+        return await enqueue_graph(self.store, tasks, lambda name: outside.get(name, False))
+
     async def _enqueue(self, spec: TaskSpec, queue: str) -> TaskRecord:
         unique = Unique.of(spec.unique_key, spec.unique_for, until_end=spec.unique_until_end)
-        record = self._signed(_new_record(spec, spec.queue or queue, time.time_ns()))
+        task = new_task(spec, spec.queue or queue, time.time_ns())
+        record = self._signed(task.record)
         await self._need_queue(record.queue)
+        if record.dependencies and spec.id is not None:
+            await refuse_circle(self.store, [record])
+        due = None if task.due_ns is None else Due(task.due_ns, await self._waits_outside(record.queue))
         try:
             if unique is not None:
                 assert self._unique is not None
-                return await self._unique.enqueue(record, unique)
-            return await enqueue(self.store, record)
+                return await self._unique.enqueue(record, unique, due)
+            return await enqueue(self.store, record, due=due)
         except QueueNotFoundError:
             self._queues.discard(record.queue)
+            self._outside.pop(record.queue, None)
             raise
+
+    async def _waits_outside(self, queue: str) -> bool:
+        """Say whether a task waits outside of a queue until it is due; a queue that is not ours is adopted for it.
+
+        Raises:
+            CannotWaitError: it can't wait inside either.
+        """
+        found = self._outside.get(queue)
+        if found is None:
+            bound = await self.admin.bind_queue(queue, adopt=True)
+            if not (bound.parks or bound.settings.ours):
+                raise CannotWaitError(queue)
+            found = self._outside[queue] = bound.parks
+        return found
 
     def _signed(self, record: TaskRecord) -> TaskRecord:
         return record if self._signer is None else self._signer.sign(record)
@@ -530,31 +588,3 @@ class Client:
             yield events()
         finally:
             await subscription.close()
-
-
-def _spec(task: tuple[str, Any] | TaskSpec) -> TaskSpec:
-    if isinstance(task, TaskSpec):
-        return task
-    if isinstance(task, tuple) and len(task) == 2:
-        return TaskSpec(*task)
-    raise UsageError(f"a task is a pair of type and payload or a TaskSpec, not {type(task).__name__}")
-
-
-def _new_record(spec: TaskSpec, queue: str, now_ns: int) -> TaskRecord:
-    if type(spec.max_tries) is not int:
-        raise UsageError(f"max_tries must be an integer, not {type(spec.max_tries).__name__}")
-    return TaskRecord(
-        id=new_id() if spec.id is None else _name(spec.id, "task id"),
-        type=_name(spec.type, "task type"),
-        queue=_name(queue, "queue name"),
-        payload=encode_payload(spec.payload),
-        created_ns=now_ns,
-        deadline_ns=None if spec.deadline is None else deadline_ns(spec.deadline, now_ns),
-        max_tries=spec.max_tries,
-    )
-
-
-def _name(value: object, what: str) -> str:
-    if not isinstance(value, str):
-        raise UsageError(f"a {what} is text, not {type(value).__name__}")
-    return check_name(value, what)

@@ -7,7 +7,10 @@ meanings are those of the engine's rules: a refused item makes the task `queue_e
 
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final, TypeAlias
+
+import msgspec
 
 from aj_sdk.errors import (
     ConflictError,
@@ -21,12 +24,12 @@ from aj_sdk.errors import (
 from aj_sdk.ids import new_id
 from aj_sdk.store import HEADROOM, Store
 from aj_sdk.wire.event import TaskStateEvent
-from aj_sdk.wire.names import task_event_subject
+from aj_sdk.wire.names import H_DUE, task_event_subject
 from aj_sdk.wire.state import TaskState
 from aj_sdk.wire.stored import Stored
 from aj_sdk.wire.task import TaskRecord
 
-__all__ = ["check_size", "enqueue", "loaded", "place", "publish_state", "start_over"]
+__all__ = ["Due", "check_size", "enqueue", "loaded", "place", "publish_state", "same_task", "start_over"]
 
 _log: Final = logging.getLogger(__name__)
 
@@ -38,13 +41,29 @@ _AGAIN: Final = frozenset({TaskState.NEW, TaskState.BLOCKED, TaskState.QUEUE_ERR
 Saved: TypeAlias = Callable[[int], Awaitable[None]]
 
 
-async def enqueue(store: Store, record: TaskRecord, *, saved: Saved | None = None) -> TaskRecord:
+class Due(msgspec.Struct, frozen=True):
+    """When a task is to be in its queue.
+
+    Attributes:
+        at_ns: the time, nanoseconds since the epoch.
+        outside: whether it waits outside of its queue, as a schedule; else its item waits inside, and bridges put it
+            off until it is due.
+    """
+
+    at_ns: int
+    outside: bool
+
+
+async def enqueue(
+    store: Store, record: TaskRecord, *, saved: Saved | None = None, due: Due | None = None
+) -> TaskRecord:
     """Store a new task and put its item into its queue; a task that is there already is taken up where it stands.
 
     Args:
         store: where.
         record: the task, in state `new` or `blocked`, with its queue.
         saved: called with the record's sequence when it is saved, before anybody is told; what it raises ends it there.
+        due: when its item is to be in the queue; None for now.
 
     Returns:
         The task as it is stored.
@@ -66,13 +85,13 @@ async def enqueue(store: Store, record: TaskRecord, *, saved: Saved | None = Non
             if stored is None:
                 continue  # it was removed in between
             try:
-                return await _enqueue_again(store, stored, record)
+                return await _enqueue_again(store, stored, record, due)
             except ConflictError:
                 continue
         if saved is not None:
             await saved(sequence)
         await publish_state(store, record)
-        return await place(store, record, sequence, replace=False)
+        return await place(store, record, sequence, replace=False, due=due)
     raise ConflictError(record.id, 0)
 
 
@@ -87,18 +106,27 @@ def check_size(store: Store, record: TaskRecord) -> None:
         raise TaskTooLargeError(record.id, size, limit)
 
 
-async def _enqueue_again(store: Store, stored: Stored, wanted: TaskRecord) -> TaskRecord:
-    found = stored.readable()
-    for what in ("type", "queue", "payload"):
+def same_task(found: TaskRecord, wanted: TaskRecord) -> None:
+    """Make sure that a task that is there is the one that is to be enqueued.
+
+    Raises:
+        TaskExistsError: it is another one.
+    """
+    for what in ("type", "queue", "payload", "dependencies"):
         if getattr(found, what) != getattr(wanted, what):
             raise TaskExistsError(found.id, what)
+
+
+async def _enqueue_again(store: Store, stored: Stored, wanted: TaskRecord, due: Due | None) -> TaskRecord:
+    found = stored.readable()
+    same_task(found, wanted)
     if found.state not in _AGAIN:
         return found
     sequence = stored.sequence
     if found.state is TaskState.QUEUE_ERROR:
         found, sequence = await start_over(store, stored, found)
     # Replaces an item that is there: the ack of an old one would otherwise take the only item away.
-    return await place(store, found, sequence, replace=True)
+    return await place(store, found, sequence, replace=True, due=due)
 
 
 async def start_over(store: Store, stored: Stored, record: TaskRecord) -> tuple[TaskRecord, int]:
@@ -117,7 +145,9 @@ async def start_over(store: Store, stored: Stored, record: TaskRecord) -> tuple[
     return fresh, sequence
 
 
-async def place(store: Store, record: TaskRecord, sequence: int, *, replace: bool) -> TaskRecord:
+async def place(
+    store: Store, record: TaskRecord, sequence: int, *, replace: bool, due: Due | None = None
+) -> TaskRecord:
     """Put the item of a task that was just saved into its queue; where that is refused, the task is a `queue_error`.
 
     Args:
@@ -125,6 +155,7 @@ async def place(store: Store, record: TaskRecord, sequence: int, *, replace: boo
         record: the task as it was saved.
         sequence: its sequence.
         replace: take the place of an item that is there.
+        due: when its item is to be in the queue; None for now. A schedule that stands already stays.
 
     Returns:
         The task as it is stored.
@@ -135,7 +166,10 @@ async def place(store: Store, record: TaskRecord, sequence: int, *, replace: boo
         OutcomeUnknownError: no answer in time.
     """
     try:
-        await store.publish_item(record.queue, record.id, replace=replace)
+        if record.dependencies:
+            # Before anybody looks at the parents: whoever ends one later finds who waits for it.
+            await store.dependents.tie(record, record.dependencies)
+        await _put(store, record, replace, due)
     except OutcomeUnknownError as err:
         raise OutcomeUnknownError(f"enqueueing task {record.id}") from err
     except NotConnectedError:
@@ -153,8 +187,21 @@ async def place(store: Store, record: TaskRecord, sequence: int, *, replace: boo
             _log.warning("task %s was not enqueued, and that could not be saved: %s", record.id, second)
         else:
             await publish_state(store, failed)
+            with suppress(StoreError):
+                await store.dependents.ended(failed)
         raise
     return record
+
+
+async def _put(store: Store, record: TaskRecord, replace: bool, due: Due | None) -> None:
+    if due is None:
+        await store.publish_item(record.queue, record.id, replace=replace)
+    elif due.outside:
+        # One that waits for others may be brought back before its time, and must then know it.
+        headers = {H_DUE: str(due.at_ns)} if record.dependencies else None
+        await store.park_item(record.queue, record.id, due.at_ns, headers=headers, replace=False)
+    else:
+        await store.publish_item(record.queue, record.id, replace=replace, headers={H_DUE: str(due.at_ns)})
 
 
 async def publish_state(store: Store, record: TaskRecord) -> None:

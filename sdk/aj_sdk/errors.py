@@ -8,6 +8,8 @@ AsyncJobsError
 |   +-- TaskTooLargeError
 |   +-- TaskStateError         not possible in the state the task is in
 |   +-- TaskExistsError        another task has this id
+|   +-- CycleError             a task that would wait for itself
+|   +-- CannotWaitError        a queue that has no place for what is not due
 |   +-- DeadlinePassedError    a task that could only expire
 |   +-- TaskChangedError       a task that is none of those that were meant any more
 |   +-- NotReplayableError     a dead letter that no task can be made of
@@ -37,7 +39,9 @@ from datetime import UTC, datetime
 __all__ = [
     "AsyncJobsError",
     "BridgeNotFoundError",
+    "CannotWaitError",
     "ConflictError",
+    "CycleError",
     "DeadLetterNotFoundError",
     "DeadlinePassedError",
     "DecodeError",
@@ -139,7 +143,7 @@ class TaskExistsError(UsageError):
 
     Attributes:
         task_id: the id.
-        differs: what is not the same: `type`, `queue` or `payload`.
+        differs: what is not the same: `type`, `queue`, `payload` or `dependencies`.
     """
 
     task_id: str
@@ -147,6 +151,36 @@ class TaskExistsError(UsageError):
 
     def __str__(self) -> str:
         return f"task {self.task_id} exists already with another {self.differs}"
+
+
+@dataclass(eq=False)
+class CycleError(UsageError):
+    """Tasks that would wait for each other for ever.
+
+    Attributes:
+        task_ids: the tasks in their order, each waits for the next, the last for the first.
+    """
+
+    task_ids: tuple[str, ...]
+
+    def __str__(self) -> str:
+        first = self.task_ids[0]
+        if len(self.task_ids) == 1:
+            return f"task {first} depends on itself"
+        return f"tasks depend on each other in a circle: {' -> '.join((*self.task_ids[:10], first))}"
+
+
+@dataclass(eq=False)
+class CannotWaitError(UsageError):
+    """A queue in which a task can't be held back until it is due; nothing was stored."""
+
+    queue: str
+
+    def __str__(self) -> str:
+        return (
+            f"queue {self.queue} is the Go project's, whose workers would run a delayed task at once, and tasks can't "
+            "wait outside of it here: that needs nats-server 2.12 or newer (but not 2.12.8)"
+        )
 
 
 @dataclass(eq=False)

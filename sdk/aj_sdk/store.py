@@ -279,7 +279,13 @@ class Store:
         return True
 
     async def park_item(
-        self, queue: str, task_id: str, due_ns: int, *, headers: Mapping[str, str] | None = None
+        self,
+        queue: str,
+        task_id: str,
+        due_ns: int,
+        *,
+        headers: Mapping[str, str] | None = None,
+        replace: bool = True,
     ) -> int:
         """Store the schedule that puts a task's item into its queue when it is due; it takes the place of another.
 
@@ -288,9 +294,10 @@ class Store:
             task_id: the task.
             due_ns: when, nanoseconds since the epoch; in the past means now.
             headers: headers of the item.
+            replace: take the place of a schedule that stands; else that one stays.
 
         Returns:
-            The schedule's sequence.
+            The schedule's sequence; 0 where another one stays.
 
         Raises:
             RefusedError: the stream said no, or there is none (server before 2.12).
@@ -302,10 +309,16 @@ class Store:
             "Nats-Schedule-Target": fired_subject(queue, task_id),
             "Nats-Schedule-TTL": FIRED_TTL,
         }
+        if not replace:
+            all_headers[EXPECTED_LAST_SUBJECT_SEQUENCE] = "0"
         try:
             return await self.jetstream.publish(
                 schedule_subject(queue, task_id), WorkItem(task_id).to_wire(), all_headers
             )
+        except RefusedError as err:
+            if err.code in WRONG_LAST_SEQUENCE and not replace:
+                return 0
+            raise
         except NoRespondersError as err:
             raise RefusedError("parking a task", 0, f"there is no stream {DELAYED_STREAM}") from err
 

@@ -15,6 +15,7 @@ from aj_sdk.enqueue import loaded
 from aj_sdk.errors import AsyncJobsError, ConflictError, UsageError
 from aj_sdk.moment import Moment, deadline_ns
 from aj_sdk.retry import SAME_DEADLINE, retry
+from aj_sdk.run_now import RunNow, run_now
 from aj_sdk.store import Store, no_task_store
 from aj_sdk.task_filter import ANY_TASK, TaskFilter
 from aj_sdk.wire.names import TASKS_STREAM
@@ -142,6 +143,20 @@ class Tasks:
             StoreError: the store failed or said no. The task may be cancelled all the same; do it again.
         """
         return await cancel(self._store, self._dead, task_id, reason, only=only)
+
+    async def run_now(self, task_id: str) -> RunNow:
+        """Bring a task that waits for its time, its next try or a handler into its queue now.
+
+        One that waits for other tasks looks at them, and goes on waiting while they are not done.
+
+        Returns:
+            What came of it, and the task as it was found.
+
+        Raises:
+            TaskNotFoundError: there is no such task.
+            StoreError: the store failed; doing it again is safe.
+        """
+        return await run_now(self._store, task_id)
 
     async def delete(self, task_id: str, *, only: TaskFilter = ANY_TASK) -> None:
         """Remove a task's record, its item and its schedule; a bridge that is at work on it stops the call.

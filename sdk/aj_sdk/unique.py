@@ -17,7 +17,7 @@ from typing import Final
 import msgspec
 
 from aj_sdk.buckets import Bucket, Entry
-from aj_sdk.enqueue import check_size, enqueue, place
+from aj_sdk.enqueue import Due, check_size, enqueue, place
 from aj_sdk.errors import (
     ConflictError,
     OutcomeUnknownError,
@@ -119,12 +119,13 @@ class UniqueKeys:
         self._key_ttls: bool | None = None
         self._making = asyncio.Lock()
 
-    async def enqueue(self, record: TaskRecord, unique: Unique) -> TaskRecord:
+    async def enqueue(self, record: TaskRecord, unique: Unique, due: Due | None = None) -> TaskRecord:
         """Enqueue a task, unless one with its key is there.
 
         Args:
             record: the task.
             unique: its key.
+            due: when it is to be in its queue; None for now.
 
         Returns:
             The task as it is stored: this one, or the one that is there.
@@ -146,7 +147,7 @@ class UniqueKeys:
                 continue  # it went just now
             if _owner(entry) == record.id:
                 try:
-                    return await self._place(key, record, claimed_s)
+                    return await self._place(key, record, claimed_s, due)
                 except _Overtaken:
                     continue
             stored = await self._store.load(_owner(entry)) if is_name(_owner(entry)) else None
@@ -190,7 +191,7 @@ class UniqueKeys:
         revision = await self._bucket.update(key, value, entry.revision, ttl_s=unique.window_s)
         return None if revision is None else Entry(value, revision, 0)
 
-    async def _place(self, key: str, record: TaskRecord, claimed_s: float) -> TaskRecord:
+    async def _place(self, key: str, record: TaskRecord, claimed_s: float, due: Due | None) -> TaskRecord:
         async def still_ours(sequence: int) -> None:
             if time.monotonic() - claimed_s < self._absent_s / 2:
                 return  # nobody can have taken the key over
@@ -200,7 +201,7 @@ class UniqueKeys:
                 raise _Overtaken
 
         try:
-            return await enqueue(self._store, record, saved=still_ours)
+            return await enqueue(self._store, record, saved=still_ours, due=due)
         except TaskExistsError:
             await self._free(key, record.id)
             raise

@@ -9,8 +9,8 @@ import pytest
 from tests.acceptance.processes import Process
 from tests.acceptance.world import World, read_metrics
 
-from aj_sdk.client import TaskSpec
 from aj_sdk.enqueue import enqueue
+from aj_sdk.spec import TaskSpec
 from aj_sdk.task_filter import TaskFilter
 from aj_sdk.wire.state import TaskState
 from aj_sdk.wire.task import TaskRecord

@@ -18,8 +18,9 @@ from tests.acceptance.processes import Process
 from tests.acceptance.world import World, read_metrics
 
 from aj_bridge.faces.embedded import EmbeddedServer
-from aj_sdk.client import Client, TaskSpec
+from aj_sdk.client import Client
 from aj_sdk.errors import AsyncJobsError, NotConnectedError, OutcomeUnknownError
+from aj_sdk.spec import TaskSpec
 from aj_sdk.streams import task_store_config
 from aj_sdk.transport import Message
 from aj_sdk.wire.names import schedule_subject, task_subject

@@ -11,8 +11,8 @@ import pytest
 from tests.acceptance.processes import Process
 from tests.acceptance.world import World, read_metrics
 
-from aj_sdk.client import TaskSpec
 from aj_sdk.queue import Queue
+from aj_sdk.spec import TaskSpec
 from aj_sdk.transport import Message
 from aj_sdk.wire.state import TaskState
 

@@ -13,7 +13,7 @@ from tests.sdk.lossy import LossyTransport
 from tests.sdk.pulling import take
 
 from aj_bridge.faces.embedded import EmbeddedServer
-from aj_sdk.client import Client, TaskSpec
+from aj_sdk.client import Client
 from aj_sdk.connect import ConnectOptions
 from aj_sdk.enqueue import loaded, publish_state
 from aj_sdk.errors import (
@@ -32,6 +32,7 @@ from aj_sdk.errors import (
 )
 from aj_sdk.jetstream import JetStream
 from aj_sdk.queue import Queue
+from aj_sdk.spec import TaskSpec
 from aj_sdk.store import Store
 from aj_sdk.transport import Message
 from aj_sdk.wire.event import LeaderElectedEvent, TaskStateEvent

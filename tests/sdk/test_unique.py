@@ -11,7 +11,7 @@ from tests.sdk.world import World
 from tests.versions import NO_BATCHES
 
 from aj_sdk.buckets import Bucket
-from aj_sdk.client import Client, TaskSpec
+from aj_sdk.client import Client
 from aj_sdk.errors import (
     OutcomeUnknownError,
     QueueFullError,
@@ -21,6 +21,7 @@ from aj_sdk.errors import (
 )
 from aj_sdk.jetstream import JetStream
 from aj_sdk.queue import Queue
+from aj_sdk.spec import TaskSpec
 from aj_sdk.store import Store
 from aj_sdk.unique import MAX_KEY_BYTES, Unique, UniqueKeys, bucket_key
 from aj_sdk.wire.names import UNIQUE_BUCKET, bucket_subject, queue_stream

@@ -19,9 +19,10 @@ from typing import Any, Final
 import msgspec
 
 from aj_bridge.faces.embedded import EmbeddedServer
-from aj_sdk.client import Client, TaskSpec
+from aj_sdk.client import Client
 from aj_sdk.errors import StoreError
 from aj_sdk.results import result_value
+from aj_sdk.spec import TaskSpec
 from aj_sdk.wire.event import TaskStateEvent
 from aj_sdk.wire.state import TaskState
 from aj_sdk.wire.task import TaskRecord

@@ -71,7 +71,7 @@ async def test_results_are_loaded_from_the_edge_when_the_parents_record_was_disc
         await here.quiet()
     assert here.world.get("a") is here.world.get("b") is None
     (results,) = seen
-    assert {parent: result.payload for parent, result in results.items()} == {"a": "b25l", "b": "b25l"}
+    assert {parent: result.payload for parent, result in results.items()} == {"a": b"one", "b": b"one"}
 
 
 @virtual_time

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,12 @@ import click
 from aj_bridge.faces.cli import output
 from aj_bridge.faces.cli.acts import cancel, delete, retry
 from aj_bridge.faces.cli.filters import filter_options, task_filter
-from aj_bridge.faces.cli.frame import Group, confirm, leaf, signature_options, subgroup, with_client
-from aj_bridge.faces.cli.params import DURATION
+from aj_bridge.faces.cli.frame import Group, complain_of, confirm, leaf, signature_options, subgroup, with_client
+from aj_bridge.faces.cli.params import DURATION, INSTANT
 from aj_sdk.client import Client
+from aj_sdk.errors import AsyncJobsError
 from aj_sdk.ids import new_id
+from aj_sdk.run_now import RunNow
 from aj_sdk.wire.names import DEFAULT_QUEUE
 from aj_sdk.wire.task import DEFAULT_MAX_TRIES
 
@@ -28,7 +30,7 @@ def register(root: Group) -> None:
     """Add the commands."""
     group = subgroup(root, "task", help="Enqueue tasks, look at them, retry and remove them.")
     signature_options(sign=True, verify=True)(group)
-    for command in (_add, _view, _list, _watch, retry, cancel, delete, _purge, _initialize, _configure):
+    for command in (_add, _view, _list, _watch, _run_now, retry, cancel, delete, _purge, _initialize, _configure):
         group.add_command(command)
 
 
@@ -39,6 +41,8 @@ def register(root: Group) -> None:
     'ajc task add email:new \'{"to": "a@example.net"}\' --raw -q EMAIL --deadline 1h',
     "ajc task add image:scale @picture.png --raw --id picture-17",
     "ajc task add report:build 2026-11 --unique-key report-2026-11 --unique-for 1h",
+    "ajc task add email:reminder hello --in 2h30m",
+    "ajc task add report:send 2026-11 --depends build-a,build-b --load",
 )
 @click.argument("type")
 @click.argument("payload")
@@ -49,6 +53,10 @@ def register(root: Group) -> None:
 @click.option("--unique-key", metavar="TEXT", help="Make no second task with this key within --unique-for.")
 @click.option("--unique-for", type=DURATION, help="How long the key stands for its first task.")
 @click.option("--unique-until-end", is_flag=True, help="Make room also when that task has ended before.")
+@click.option("--at", type=INSTANT, help="Not before this time, like 2026-12-24T18:00:00Z or '2026-12-24 18:00'.")
+@click.option("--in", "delay", type=DURATION, help="Not before so long from now.")
+@click.option("--depends", multiple=True, metavar="IDS", help="Tasks that must complete before; separated by commas.")
+@click.option("--load", is_flag=True, help="Give the results of those tasks to the handler.")
 @click.option("--raw", is_flag=True, help="Store PAYLOAD as it is; @FILE reads a file, - reads standard input.")
 @_JSON
 @with_client
@@ -65,6 +73,10 @@ async def _add(
     unique_key: str | None,
     unique_for: timedelta | None,
     unique_until_end: bool,
+    at: datetime | None,
+    delay: timedelta | None,
+    depends: tuple[str, ...],
+    load: bool,
     raw: bool,
     as_json: bool,
 ) -> None:
@@ -73,6 +85,10 @@ async def _add(
     PAYLOAD is stored as a JSON string, as the Go project's command does: a handler that wants an object gets it with
     --raw.
     """
+    if at is not None and delay is not None:
+        raise click.UsageError("give one of --at and --in")
+    if load and not depends:
+        raise click.UsageError("--load needs --depends")
     body = _raw_payload(payload) if raw else payload
     wanted_id = task_id or new_id()
     task = await client.enqueue(
@@ -85,6 +101,10 @@ async def _add(
         unique_key=unique_key,
         unique_for=unique_for,
         unique_until_end=unique_until_end,
+        run_at=at,
+        delay=delay,
+        dependencies=[name.strip() for names in depends for name in names.split(",")],
+        load_dependencies=load,
     )
     if as_json:
         output.print_json(task.to_map())
@@ -150,6 +170,35 @@ async def _list(client: Client, /, *, limit: int, as_json: bool, **asked: Any) -
     else:
         total = (await client.admin.task_store_info()).tasks if wanted.any else len(tasks)
         output.print_tasks(tasks, total)
+
+
+@leaf(
+    "run-now",
+    "ajc task run-now order-17",
+    "ajc task run-now order-17 order-18 --json",
+)
+@click.argument("task_ids", metavar="ID...", nargs=-1, required=True)
+@_JSON
+@with_client
+async def _run_now(client: Client, /, *, task_ids: tuple[str, ...], as_json: bool) -> None:
+    """Bring tasks that wait into their queues now.
+
+    A task waits for its time, for its next try, for a handler, or for other tasks; one of the last kind looks at them
+    and goes on waiting while they are not done.
+    """
+    done: list[RunNow] = []
+    errors: list[AsyncJobsError] = []
+    for task_id in task_ids:
+        try:
+            done.append(await client.admin.tasks.run_now(task_id))
+        except AsyncJobsError as err:
+            errors.append(err)
+    if as_json:
+        output.print_json([{"id": each.task.id, "outcome": each.outcome.name.lower()} for each in done])
+    else:
+        for each in done:
+            click.echo(f"Task {each.task.id} {each.outcome} (state {each.task.state.value or 'unknown'})")
+    complain_of(errors)
 
 
 @leaf(

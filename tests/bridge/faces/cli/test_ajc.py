@@ -498,7 +498,7 @@ def complain(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
         ("nope", "no such command 'nope': see `ajc --help`"),
         ("task nope", "no such command 'nope': see `ajc task --help`"),
         ("task add a", "missing argument 'PAYLOAD': see `ajc task add --help`"),
-        ("task add a x --nope", "no such option '--nope': see `ajc task add --help`"),
+        ("task add a x --zzzz", "no such option '--zzzz': see `ajc task add --help`"),
         ("task add a x --deadline 5", "'5' is not a duration; write it like 30s"),
         ("task add a x --tries many", "'many' is not a valid integer"),
         ("task list many", "'many' is not a valid integer"),
