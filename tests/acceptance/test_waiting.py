@@ -54,7 +54,7 @@ async def test_a_delayed_task_waits_outside_its_queue_until_its_time_or_until_it
 
 
 async def test_a_graph_runs_in_its_order_and_each_step_is_woken_at_once(world: World) -> None:
-    bridges = [world.crew.bridge("Q"), world.crew.bridge("Q", create=False)]
+    bridges = [world.crew.bridge("Q"), world.crew.bridge("Q")]
     handlers = world.crew.handlers("work")
     await world.ready(*bridges, handlers)
     slow = TaskSpec("work", {"do": "sleep", "ms": 300})
@@ -131,7 +131,7 @@ async def test_circles_are_refused_and_nothing_of_them_is_stored(world: World) -
 
 
 async def test_fan_in_and_fan_out_of_a_thousand(world: World) -> None:
-    bridges = [world.crew.bridge("Q", "--concurrency", "100"), world.crew.bridge("Q", create=False)]
+    bridges = [world.crew.bridge("Q", "--concurrency", "100"), world.crew.bridge("Q")]
     handlers = world.crew.handlers("work")
     await world.ready(*bridges, handlers)
     many = group(*(("work", None) for _ in range(1000)))
