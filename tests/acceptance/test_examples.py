@@ -71,6 +71,17 @@ async def test_the_embedding_program_handles_its_own_tasks(world: World) -> None
     assert program.err == []
 
 
+async def test_a_program_is_its_own_bridge(world: World) -> None:
+    program = example(world, "bridge")
+    assert await program.ended() == 0, program.err
+    assert program.out == [
+        "resize: try 1 ended",
+        "resize: try 2 ended",
+        "{'width': 640, 'try': 2}",
+        "attempt 1: failed: the disk is full",
+    ]
+
+
 @pytest.mark.parametrize(
     "command",
     [

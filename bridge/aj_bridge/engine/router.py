@@ -118,6 +118,25 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
         if self.encoding is not Encoding.JSON and self.kind is not RouteKind.REMOTE:
             raise UsageError(f"route {self.shown}: an encoding is for remote handlers")
 
+    @classmethod
+    def to(
+        cls,
+        service: Service,
+        *,
+        policy: RetryPolicy | None = None,
+        concurrency: int | None = None,
+        middleware: Iterable[Middleware] = (),
+    ) -> "Route":
+        """Return the route to a function of this process, by the type that it is registered for."""
+        return cls(
+            type=service.route,
+            kind=RouteKind.FUNCTION,
+            service=service,
+            policy=policy,
+            concurrency=concurrency,
+            middleware=tuple(middleware),
+        )
+
     @property
     def shown(self) -> str:
         """Its type for people: `catchall` for the empty one, as in its subject."""

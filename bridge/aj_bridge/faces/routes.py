@@ -89,7 +89,7 @@ def make_router(
         services = load_services(app)
         if not len(services):
             raise UsageError(f"app {app}: no handlers are registered there")
-        routes += [Route(type=each.route, kind=RouteKind.FUNCTION, service=each) for each in services]
+        routes += [Route.to(each) for each in services]
     routes += [_route(table) for table in tables]
     return Router(routes)
 
