@@ -84,6 +84,16 @@ type Call struct {
 	over    bool
 }
 
+// Header is a header of the request, whatever the case of its name; empty when there is none.
+func (c *Call) Header(name string) string {
+	for key, values := range c.Asked {
+		if strings.EqualFold(key, name) && len(values) > 0 {
+			return values[0]
+		}
+	}
+	return ""
+}
+
 // Progress tells how much is done, 0 to 1, and moves the deadline: there is the whole time again. The note may be empty.
 // A caller that takes no interim replies is told nothing.
 func (c *Call) Progress(done float64, note string) {
@@ -130,18 +140,18 @@ func (c *calls) answer(request micro.Request, arrived time.Time) {
 	// Of the two deadlines the relative one is better, as it needs no agreement about the time of day. A caller that
 	// sends none is not the bridge.
 	deadline := arrived.Add(24 * time.Hour)
-	if ms, err := strconv.Atoi(call.Asked.Get("AJ-Handler-Timeout-Ms")); err == nil {
+	if ms, err := strconv.Atoi(call.Header("AJ-Handler-Timeout-Ms")); err == nil {
 		call.timeout = time.Duration(ms) * time.Millisecond
 		deadline = arrived.Add(call.timeout)
-	} else if at, err := time.Parse(time.RFC3339, call.Asked.Get("AJ-Handler-Deadline")); err == nil {
+	} else if at, err := time.Parse(time.RFC3339, call.Header("AJ-Handler-Deadline")); err == nil {
 		deadline = at
 	}
 	call.timer = time.AfterFunc(time.Until(deadline), func() { cancel(errDeadline) })
 	defer call.timer.Stop()
-	if subject := call.Asked.Get("AJ-Cancel-Subject"); subject != "" {
+	if subject := call.Header("AJ-Cancel-Subject"); subject != "" {
 		defer c.remember(subject, cancel)()
 	}
-	if ms, err := strconv.Atoi(call.Asked.Get("AJ-Heartbeat-Ms")); err == nil && ms > 0 {
+	if ms, err := strconv.Atoi(call.Header("AJ-Heartbeat-Ms")); err == nil && ms > 0 {
 		// Twice as often as it is wanted. Only from then on, so that a short task costs no message more.
 		beat := time.NewTicker(time.Duration(ms) * time.Millisecond / 2)
 		defer beat.Stop()
@@ -189,7 +199,7 @@ func (c *Call) result(ctx context.Context, late bool) (result []byte, err error)
 	if late { // to begin: the bridge has given up, the next try may be running already
 		return nil, errDeadline
 	}
-	if c.Try, err = strconv.Atoi(c.Asked.Get("AJ-Task-Try")); err != nil {
+	if c.Try, err = strconv.Atoi(c.Header("AJ-Task-Try")); err != nil {
 		c.Try = c.Tries // a Go worker does not send that header
 	}
 	return work(ctx, c)
@@ -205,7 +215,7 @@ func (c *Call) fail(err error, header nats.Header) {
 	}
 	header.Set(name, text)
 	var later RetryAfter
-	if errors.As(err, &later) && c.Asked.Get("AJ-Protocol") != "" { // use our additions only where they are offered
+	if errors.As(err, &later) && c.Header("AJ-Protocol") != "" { // use our additions only where they are offered
 		header.Set("AJ-Retry-After-Ms", strconv.FormatInt(later.Delay.Milliseconds(), 10))
 	}
 }

@@ -41,6 +41,8 @@ func main() {
 		nats.ClosedHandler(func(nc *nats.Conn) { log.Fatalln("connection closed:", nc.LastError()) }))
 	must(err)
 
+	stop, restore := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+
 	// One subscription hears of all calls that are not wanted any more; each knows its own subject.
 	running := calls{limit: nc.MaxPayload, cancels: map[string]context.CancelCauseFunc{}}
 	_, err = nc.Subscribe("CHORIA_AJ.CI.*", func(msg *nats.Msg) { running.cancel(msg.Subject) })
@@ -71,9 +73,11 @@ func main() {
 	}), micro.WithEndpointSubject(subject), micro.WithEndpointQueueGroup(cmp.Or(os.Getenv("AJ_QUEUE_GROUP"), "q")),
 		micro.WithEndpointMetadata(map[string]string{"aj.type": taskType})))
 	for nc.FlushTimeout(time.Second) != nil { // there is no server yet
+		if stop.Err() != nil {
+			return
+		}
 	}
 	must(nc.LastError()) // if the subscription is refused, that is said before the flush is answered
-	stop, restore := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	fmt.Println("ready", subject)
 
 	// Stop in order: take nothing new, finish what is in hand, push the replies out. A second signal kills.

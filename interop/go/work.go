@@ -89,13 +89,13 @@ func work(ctx context.Context, call *Call) ([]byte, error) {
 		return json.Marshal(map[string]any{"headers": seen, "id": call.ID, "type": call.Type, "tries": call.Tries})
 	case do == "deadline":
 		seen := map[string]any{"timeout_ms": nil}
-		if ms, err := strconv.Atoi(call.Asked.Get("AJ-Handler-Timeout-Ms")); err == nil {
+		if ms, err := strconv.Atoi(call.Header("AJ-Handler-Timeout-Ms")); err == nil {
 			seen["timeout_ms"] = ms
 		}
 		for key, name := range map[string]string{"deadline": "AJ-Handler-Deadline", "invocation": "AJ-Invocation",
 			"content_type": "AJ-Content-Type", "protocol": "AJ-Protocol"} {
 			seen[key] = nil
-			if text := call.Asked.Get(name); text != "" {
+			if text := call.Header(name); text != "" {
 				seen[key] = text
 			}
 		}

@@ -1,5 +1,5 @@
 // One call of the handler, from the request to the reply.
-import { headers } from "@nats-io/transport-node";
+import { headers, Match } from "@nats-io/transport-node";
 import { work } from "./work.js";
 
 /** Thrown for what no further try can mend. Any other error is a failed try. */
@@ -49,13 +49,18 @@ export class Call {
     this.signal = this.abort.signal;
     // Of the two deadlines the relative one is better, as it needs no agreement about the time of day. A caller that
     // sends none is not the bridge.
-    this.timeout = Number(this.asked.get("AJ-Handler-Timeout-Ms") || NaN);
+    this.timeout = Number(this.header("AJ-Handler-Timeout-Ms") || NaN);
     this.deadline = Number.isNaN(this.timeout)
-      ? Date.parse(this.asked.get("AJ-Handler-Deadline"))
+      ? Date.parse(this.header("AJ-Handler-Deadline"))
       : arrived + this.timeout;
-    this.every = Number(this.asked.get("AJ-Heartbeat-Ms") || 0); // 0: the request offers no interim replies
+    this.every = Number(this.header("AJ-Heartbeat-Ms") || 0); // 0: the request offers no interim replies
     /** @type {NodeJS.Timeout | undefined} */
     this.timer = undefined;
+  }
+
+  /** A header of the request, whatever the case of its name; empty when there is none. @param {string} name */
+  header(name) {
+    return this.asked.get(name, Match.IgnoreCase);
   }
 
   /** Milliseconds until the reply must be in. */
@@ -107,7 +112,7 @@ export class Call {
     const line = text.replace(/[\r\n\0]/g, " ").slice(0, 4000).replace(/[\ud800-\udbff]$/, "");
     this.reply.set(err instanceof Terminate ? "AJ-Terminate" : "AJ-Error", line);
     // Use our additions only where the request offers them.
-    if (err instanceof RetryAfter && this.asked.has("AJ-Protocol")) {
+    if (err instanceof RetryAfter && this.header("AJ-Protocol")) {
       this.reply.set("AJ-Retry-After-Ms", `${Math.trunc(err.ms)}`);
     }
     this.finish("");
@@ -121,7 +126,7 @@ export class Call {
       // Buffer passes over what is not base64 without a word.
       if (!id || bytes.toString("base64") !== (payload ?? "")) throw new Error("no id, or payload is not base64");
       // A Go worker does not send that header; tries are counted before the call, so it is 1 the first time.
-      const attempt = Number(this.asked.get("AJ-Task-Try")) || tries;
+      const attempt = Number(this.header("AJ-Task-Try")) || tries;
       Object.assign(this, { id, type, tries, try: attempt, payload: bytes });
     } catch (err) {
       throw new Terminate(`request is not a task in JSON: ${/** @type {Error} */ (err).message}`);
@@ -136,7 +141,7 @@ export class Call {
  */
 export async function answer(request, limit) {
   const call = new Call(request, Date.now());
-  const cancelSubject = call.asked.get("AJ-Cancel-Subject");
+  const cancelSubject = call.header("AJ-Cancel-Subject");
   if (cancelSubject) running.set(cancelSubject, call.abort);
   if (taken++ >= AT_ONCE) await new Promise((resume) => waiting.push(() => resume(undefined)));
   // Twice as often as it is wanted. Only from then on, so that a short task costs no message more.

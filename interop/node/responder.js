@@ -40,7 +40,25 @@ const nc = await connect({
   pingInterval: 20_000,
 }).catch((err) => fail(`not connected: ${err.message}`));
 
+/** @type {import("@nats-io/services").Service | undefined} */
+let service;
+const inHand = new Set();
 let stopping = false;
+// Stop in order: take nothing new, finish what is in hand, push the replies out. A second signal kills.
+for (const signal of /** @type {const} */ (["SIGTERM", "SIGINT"])) {
+  process.once(signal, async () => {
+    stopping = true;
+    if (!service) process.exit(0);
+    // Done when all that the server had sent us is with the handler; without a server nothing comes in either.
+    await Promise.race([service.stop(), new Promise((resume) => setTimeout(resume, 5000))]);
+    await Promise.all(inHand);
+    const away = new Promise((_, refuse) => setTimeout(() => refuse(new Error("no server")), 1000));
+    await Promise.race([nc.flush(), away]).catch((err) =>
+      console.error(`the last replies may not have left: ${err.message}`),
+    );
+    process.exit(0); // the connection would keep the process alive
+  });
+}
 nc.closed().then((err) => stopping || fail(`connection closed: ${err?.message}`));
 
 // One subscription hears of all calls that are not wanted any more; each knows its own subject.
@@ -48,8 +66,7 @@ nc.subscribe("CHORIA_AJ.CI.*", { callback: (err, msg) => void (err || cancel(msg
 
 // A NATS micro service is what `nats micro ls` finds. A service and its endpoints may not be
 // named `email:new`, so the type stands in the metadata.
-const inHand = new Set();
-const service = await new Svcm(nc).add({
+service = await new Svcm(nc).add({
   name: "aj-handler",
   version: "1.0.0",
   description: "handles tasks",
@@ -74,18 +91,4 @@ service.addEndpoint("run", {
 await nc.flush();
 if (service.isStopped) fail(`the server refused the subscription to ${subject}, or those of a NATS micro service`);
 
-// Stop in order: take nothing new, finish what is in hand, push the replies out. A second signal kills.
-for (const signal of /** @type {const} */ (["SIGTERM", "SIGINT"])) {
-  process.once(signal, async () => {
-    stopping = true;
-    // Done when all that the server had sent us is with the handler; without a server nothing comes in either.
-    await Promise.race([service.stop(), new Promise((resume) => setTimeout(resume, 5000))]);
-    await Promise.all(inHand);
-    const away = new Promise((_, refuse) => setTimeout(() => refuse(new Error("no server")), 1000));
-    await Promise.race([nc.flush(), away]).catch((err) =>
-      console.error(`the last replies may not have left: ${err.message}`),
-    );
-    process.exit(0); // the connection would keep the process alive
-  });
-}
 console.log(`ready ${subject}`);

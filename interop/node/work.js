@@ -76,11 +76,11 @@ export async function work(call) {
     }
     case "deadline":
       return JSON.stringify({
-        deadline: call.asked.get("AJ-Handler-Deadline") || null,
-        timeout_ms: Number(call.asked.get("AJ-Handler-Timeout-Ms")) || null,
-        content_type: call.asked.get("AJ-Content-Type") || null,
-        protocol: call.asked.get("AJ-Protocol") || null,
-        invocation: call.asked.get("AJ-Invocation") || null,
+        deadline: call.header("AJ-Handler-Deadline") || null,
+        timeout_ms: Number(call.header("AJ-Handler-Timeout-Ms")) || null,
+        content_type: call.header("AJ-Content-Type") || null,
+        protocol: call.header("AJ-Protocol") || null,
+        invocation: call.header("AJ-Invocation") || null,
       });
   }
   return JSON.stringify({ handler: "node", id: call.id, try: call.try });

@@ -126,6 +126,19 @@ async def test_after_the_last_reply_nothing_is_sent(nc: Client, shared: str) -> 
     assert asked._replies.pending_msgs == 0
 
 
+async def test_headers_are_found_whatever_their_case(nc: Client, shared: str) -> None:
+    lower = {name.lower(): value for name, value in OFFER.items()} | {"aj-handler-timeout-ms": "300"}
+    asked = await Asked.send(nc, shared, ordered("cancel"), lower)
+    *interim, last = [reply async for reply in asked.all()]
+    assert interim
+    assert outcome(last) == (b"", {"AJ-Error": "deadline"})
+
+
+async def test_a_header_in_another_language_harms_nobody(nc: Client, shared: str) -> None:
+    for headers in (from_bridge() | {"X-Text": "dépassé ☃"}, from_bridge()):
+        assert result(await ask(nc, shared, ordered("ok"), headers))["try"] == 1
+
+
 async def test_the_trace_of_a_request_is_seen(nc: Client, shared: str) -> None:
     headers = from_bridge() | {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
     seen = result(await ask(nc, shared, ordered("headers"), headers))

@@ -336,6 +336,16 @@ def test_it_waits_for_a_server_that_is_not_there_yet(language: str, clean_server
         assert running.ready() == SUBJECT
 
 
+def test_it_stops_before_there_is_a_server(language: str, clean_server: EmbeddedServer) -> None:
+    clean_server.stop()
+    with responder(language, clean_server.url) as running:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            running.process.wait(timeout=1)  # it has nothing to say yet that a test could wait for
+        assert running.process.poll() is None
+        running.terminate()
+        assert running.ended()[0] in (0, 143, -15)
+
+
 def test_it_stops_without_a_server(language: str, clean_server: EmbeddedServer) -> None:
     with responder(language, clean_server.url) as running:
         running.ready()
@@ -380,7 +390,9 @@ SOURCES = {
     "go": ("main.go", "call.go", "work.go"),
     "node": ("responder.js", "call.js", "work.js"),
     "rust": ("src/main.rs", "src/call.rs", "src/discovery.rs", "src/work.rs"),
-    "java": tuple(f"src/main/java/{name}.java" for name in ("Responder", "Call", "Utf8Headers", "Work")),
+    "java": tuple(
+        f"src/main/java/{name}.java" for name in ("Responder", "Call", "PlainHeadersPort", "Utf8Headers", "Work")
+    ),
 }
 
 

@@ -74,6 +74,11 @@ pub struct Call {
 }
 
 impl Call {
+    /// A header of the request, whatever the case of its name.
+    pub fn asked(&self, name: &str) -> Option<&str> {
+        header(&self.asked, name)
+    }
+
     /// Time until the reply must be in.
     pub fn left(&self) -> Duration {
         self.deadline.lock().unwrap().saturating_duration_since(Instant::now())
@@ -116,8 +121,10 @@ impl Call {
     }
 }
 
+/// A header, whatever the case of its name.
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    headers.get(name).map(|value| value.as_str()).filter(|text| !text.is_empty())
+    let mut all = headers.iter().filter(|(key, _)| AsRef::<str>::as_ref(*key).eq_ignore_ascii_case(name));
+    all.find_map(|(_, values)| values.first()).map(async_nats::HeaderValue::as_str).filter(|text| !text.is_empty())
 }
 
 /// Lets `work` handle a request, and replies.

@@ -59,6 +59,8 @@ async fn run() -> Result<(), async_nats::Error> {
         .event_callback(|event| async move { heed(&event) });
     let client = login(options, &servers[0]).connect(servers).await?;
 
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+
     // The queue group shares the work: each request goes to one of all the responders in the group.
     let mut requests = client.queue_subscribe(subject.clone(), group.clone()).await?;
     // One subscription hears of all calls that are not wanted any more; each knows its own subject.
@@ -73,9 +75,11 @@ async fn run() -> Result<(), async_nats::Error> {
     });
     discovery::register(&client, &task_type, &subject, &group, calls.clone(), &mut others).await?;
     // The answer to a request that nobody listens to tells that the server has seen all of this.
-    client.flush().await?;
-    client.request(client.new_inbox(), "".into()).await.ok();
-    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = async { client.flush().await.ok(); client.request(client.new_inbox(), "".into()).await.ok() } => {}
+        _ = term.recv() => return Ok(()),
+        _ = int.recv() => return Ok(()),
+    }
     READY.store(true, Ordering::Relaxed);
     println!("ready {subject}");
 

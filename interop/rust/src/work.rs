@@ -66,13 +66,12 @@ pub async fn work(call: &Call) -> Outcome {
             return Ok(json!({"headers": seen, "id": id, "type": task_type, "tries": tries}).to_string().into());
         }
         "deadline" => {
-            let asked = |name: &str| call.asked.get(name).map(|value| value.as_str());
             let seen = json!({
-                "deadline": asked("AJ-Handler-Deadline"),
-                "timeout_ms": asked("AJ-Handler-Timeout-Ms").and_then(|ms| ms.parse::<u64>().ok()),
-                "content_type": asked("AJ-Content-Type"),
-                "protocol": asked("AJ-Protocol"),
-                "invocation": asked("AJ-Invocation"),
+                "deadline": call.asked("AJ-Handler-Deadline"),
+                "timeout_ms": call.asked("AJ-Handler-Timeout-Ms").and_then(|ms| ms.parse::<u64>().ok()),
+                "content_type": call.asked("AJ-Content-Type"),
+                "protocol": call.asked("AJ-Protocol"),
+                "invocation": call.asked("AJ-Invocation"),
             });
             return Ok(seen.to_string().into());
         }

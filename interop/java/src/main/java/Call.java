@@ -10,6 +10,7 @@ import java.time.format.DateTimeParseException;
 import java.time.temporal.ChronoUnit;
 import java.util.Base64;
 import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.concurrent.ConcurrentHashMap;
@@ -111,10 +112,10 @@ public final class Call {
         return all;
     }
 
-    /** A header of the request, null when it has none. */
+    /** A header of the request, whatever the case of its name; null when it has none. */
     public String asked(String name) {
-        String value = asked.getFirst(name);
-        return value == null || value.isEmpty() ? null : value;
+        List<String> values = asked.getIgnoreCase(name);
+        return values == null || values.isEmpty() || values.get(0).isEmpty() ? null : values.get(0);
     }
 
     /** Headers of the reply beside those that an exception makes; you will hardly need it. */

@@ -44,6 +44,7 @@ public final class Responder {
                 .maxReconnects(-1)
                 .reconnectWait(Duration.ofMillis(500))
                 .pingInterval(Duration.ofSeconds(20))
+                .dataPortType(PlainHeadersPort.class.getName())
                 .connectionListener(Responder::heed)
                 .errorListener(new Complaints(subject))
                 .build();
@@ -82,7 +83,6 @@ public final class Responder {
                         })
                         .build())
                 .build();
-        service.startService();
         // On SIGTERM, stop in order: take nothing new, finish what is in hand, push the replies out.
         Runtime.getRuntime().addShutdownHook(new Thread(() -> {
             stopping = true;
@@ -99,6 +99,7 @@ public final class Responder {
             Runtime.getRuntime().halt(0); // the exit code of a signal is no success
         }));
 
+        service.startService();
         nc.flush(Duration.ZERO); // if a subscription is refused, that is said before this is answered
         ready = true;
         System.out.println("ready " + subject);
