@@ -60,7 +60,17 @@ def _language(name: str) -> Callable[[], str]:
     return lambda: filled(f"{name}.md", importlib.import_module("languages").sections(name))
 
 
+def _own_vectors() -> Mapping[str, str]:
+    vectors: Mapping[str, str] = importlib.import_module("own_vectors").VECTORS
+    return vectors
+
+
 PAGES: Final[dict[str, Callable[[], str]]] = {
+    # First, because pages show them.
+    **{
+        f"../schemas/aj_schemas/vectors/{path}": (lambda text=text: text)  # type: ignore[misc]
+        for path, text in _own_vectors().items()
+    },
     "lifecycle.md": _lifecycle,
     "operations.md": _operations,
     "protocol.md": _protocol,
@@ -90,6 +100,7 @@ def main() -> int:
             lines = (before.splitlines(keepends=True), after.splitlines(keepends=True))
             sys.stdout.writelines(difflib.unified_diff(*lines, f"docs/{page}", f"docs/{page} (generated)"))
         else:
+            path.parent.mkdir(exist_ok=True)
             path.write_text(after, encoding="utf-8")
             sys.stdout.write(f"wrote docs/{page}\n")
     if options.check and differs:

@@ -360,6 +360,28 @@ export interface TaskStateEvent {
   task_age?: Int64 | null;
 }
 
+/** A message as it was captured or written once, and what a reader must make of it. */
+export interface Vector {
+  /** The file's name without `.json`. */
+  name: string;
+  /** What the bytes are. */
+  kind: "attempt" | "leader_elected_event" | "reply" | "request" | "schedule" | "signature" | "task" | "task_state_event" | "work_item";
+  /** What is special about it. */
+  description: string;
+  /** What wrote the bytes. */
+  source: string;
+  /** Where the message lay or went. Left out where it has none. */
+  subject?: string;
+  /** The message's headers. Left out where it has none. */
+  headers?: Record<string, string>;
+  /** The exact bytes of the body. */
+  bytes_base64: string;
+  /** The same as text. Left out where it is none. */
+  text?: string;
+  /** What a reader must make of it; the kind says which keys there are. */
+  decoded: Record<string, unknown>;
+}
+
 /** What stands in a queue for a task: the body of a message on CHORIA_AJ.Q.<queue>.<task id>. */
 export interface WorkItem {
   /** What the item refers to; 0 is a task, and there is no other kind. Always written; absent counts as 0. */

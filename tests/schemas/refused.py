@@ -182,6 +182,18 @@ _CONFORMANCE_ORDER: Final[dict[str, list[JSON]]] = {
     "bytes": [64 * 1024 * 1024 + 1, *_NO_COUNT],
 }
 
+_VECTOR: Final[dict[str, list[JSON]]] = {
+    "name": ["", "a b", "../a", "a\n", "x" * 129, None, *_NO_TEXT],
+    "kind": ["", "tasks", None, *_NO_TEXT],
+    "description": ["", None, *_NO_TEXT],
+    "source": ["", None, *_NO_TEXT],
+    "subject": ["", None, *_NO_TEXT],
+    "headers": [None, "", [], {"a": 1}],
+    "bytes_base64": ["QQ", "QUJD=", "a b=", "QQ==\n", None, *_NO_TEXT],
+    "text": [None, *_NO_TEXT],
+    "decoded": [None, "", [], 7],
+}
+
 REFUSED: Final[Mapping[str, Mapping[str, Sequence[JSON]]]] = {
     "attempt": _ATTEMPT,
     "bridge_status": _BRIDGE_STATUS,
@@ -194,6 +206,7 @@ REFUSED: Final[Mapping[str, Mapping[str, Sequence[JSON]]]] = {
     "task": _TASK,
     "task_result": {"payload": [], "completed": [None, *_NO_TIME]},  # a result's payload is any JSON
     "task_state_event": _TASK_STATE_EVENT,
+    "vector": _VECTOR,
     "work_item": {"kind": [1, -1, "0", "task", 0.5, True, False, [], {}], "job": _NO_NAME},
 }
 """Schema -> key -> values that may not stand there."""
@@ -210,6 +223,7 @@ MISSING: Final[Mapping[str, Sequence[str]]] = {
     "task": ["id", "type", "created"],
     "task_result": ["completed"],
     "task_state_event": ["event_id", "type", "timestamp", "task_id", "state"],
+    "vector": ["name", "kind", "description", "source", "bytes_base64", "decoded"],
     "work_item": ["job"],
 }
 """Schema -> keys without which it is not one."""

@@ -1,5 +1,6 @@
 """The schema files: that they are well formed, stand alone, and say what they show."""
 
+import base64
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -48,6 +49,7 @@ def test_everything_on_the_wire_has_a_schema() -> None:
         "task",
         "task_result",
         "task_state_event",
+        "vector",
         "work_item",
     }
 
@@ -174,6 +176,22 @@ def test_vectors_are_all_there_and_each_has_its_own_name() -> None:
     found = [vector["name"] for vector in vectors()]
     assert sorted(found) == sorted(path.stem for path in folder.rglob("*.json"))
     assert len(set(found)) == len(found)
+
+
+def test_every_vector_is_one_and_lies_where_its_level_says() -> None:
+    folder = Path(str(files("aj_schemas"))) / "vectors"
+    assert {path.parent.name for path in folder.rglob("*.json")} == {"required", "should", "may"}
+    for vector in vectors():
+        Draft202012Validator(load("vector")).validate(vector)
+        body = base64.b64decode(vector["bytes_base64"], validate=True)
+        assert vector.get("text", body).encode() == body if "text" in vector else b"\x00" in body
+
+
+def test_the_headers_of_our_vectors_are_valid() -> None:
+    found = [vector for vector in vectors() if vector["kind"] in ("request", "reply")]
+    assert len(found) > 15
+    for vector in found:
+        Draft202012Validator(load(f"{vector['kind']}_headers")).validate(vector.get("headers", {}))
 
 
 def test_everything_is_read_from_an_archive_too(tmp_path: Path) -> None:

@@ -419,6 +419,36 @@ type TaskStateEvent struct {
 	TaskAge int64 `json:"task_age,omitempty"`
 }
 
+// Vector: A message as it was captured or written once, and what a reader must make of it.
+type Vector struct {
+	// The file's name without `.json`.
+	Name string `json:"name"`
+
+	// What the bytes are.
+	Kind string `json:"kind"`
+
+	// What is special about it.
+	Description string `json:"description"`
+
+	// What wrote the bytes.
+	Source string `json:"source"`
+
+	// Where the message lay or went. Left out where it has none.
+	Subject string `json:"subject,omitempty"`
+
+	// The message's headers. Left out where it has none.
+	Headers map[string]string `json:"headers,omitempty"`
+
+	// The exact bytes of the body.
+	BytesBase64 string `json:"bytes_base64"`
+
+	// The same as text. Left out where it is none.
+	Text string `json:"text,omitempty"`
+
+	// What a reader must make of it; the kind says which keys there are.
+	Decoded map[string]json.RawMessage `json:"decoded"`
+}
+
 // WorkItem: What stands in a queue for a task: the body of a message on CHORIA_AJ.Q.<queue>.<task id>.
 type WorkItem struct {
 	// What the item refers to; 0 is a task, and there is no other kind. Always written; absent counts as 0.
@@ -453,6 +483,8 @@ func New(schema string) any {
 		return new(TaskResult)
 	case "task_state_event":
 		return new(TaskStateEvent)
+	case "vector":
+		return new(Vector)
 	case "work_item":
 		return new(WorkItem)
 	}
