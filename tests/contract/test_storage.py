@@ -10,9 +10,10 @@ from aj_bridge.storage.jetstream import JetStreamStorage
 from aj_sdk.errors import ConflictError, TaskTooLargeError
 from aj_sdk.wire.attempt import Attempt, AttemptOutcome
 from aj_sdk.wire.dead import DeadLetter
+from aj_sdk.wire.edge import Edge
 from aj_sdk.wire.stamp import ItemRef, Stamp
 from aj_sdk.wire.state import TaskState
-from aj_sdk.wire.task import TaskRecord
+from aj_sdk.wire.task import TaskRecord, TaskResult
 from aj_sdk.wire.times import NS_PER_MS, NS_PER_S
 
 STAMP = Stamp("bridge-1", ItemRef(7, 2))
@@ -903,3 +904,47 @@ async def test_a_claim_is_counted_from_before_it_was_sent(place: Place) -> None:
     assert claim.received <= elapsed()
     # Not so long before that much of the lease would be gone.
     assert claim.received > published - LEASE_S / 2
+
+
+# Edges.
+
+
+@contract()
+async def test_an_edge_is_written_under_compare_and_set_and_moves_behind_the_others(place: Place) -> None:
+    edges = (await place.storage()).edges
+    one, two, other, child = names(place, 4)
+    waiting = task(child, dependencies=(one, two), queue=place.queue, load_dependencies=True)
+    assert await edges.entering(child) == []
+    assert await edges.first(child) is None
+    for parent in (one, two):
+        assert await edges.write(Edge.between(parent, waiting), 0)
+        assert not await edges.write(Edge.between(parent, waiting), 0)
+    assert await edges.write(Edge.between(one, task(other, queue=place.queue)), 0)
+    first = await edges.first(child)
+    assert first is not None
+    assert first.edge == Edge.between(one, waiting)
+    done = first.edge.of(task(one, state=TaskState.COMPLETE, result=TaskResult(payload="eA==", completed_ns=NS_PER_S)))
+    assert not await edges.write(done, first.sequence + 1000)
+    assert await edges.write(done, first.sequence)
+    assert [stored.edge.parent for stored in await edges.entering(child)] == [two, one]
+    assert sorted(stored.edge.child for stored in await edges.leaving(one)) == sorted([other, child])
+    between = await edges.between(one, child)
+    assert between is not None
+    assert between.edge == done
+    await edges.drop(child, [one, two])
+    assert await edges.entering(child) == []
+    assert [stored.edge.child for stored in await edges.leaving(one)] == [other]
+
+
+@contract()
+async def test_a_waiting_task_is_woken_by_its_name_whoever_parked_it(place: Place) -> None:
+    hand, other = await Hand.at(place), await place.storage()
+    (name,) = names(place, 1)
+    await place.put(name, task(name, state=TaskState.BLOCKED, dependencies=("p",), queue=place.queue).to_wire())
+    assert not await other.waiting.wake_task(place.queue, name)
+    await place.publish(name)
+    await hand.park(await hand.one(), place.now_ns() + 3600 * NS_PER_S)
+    assert await other.waiting.wake_task(place.queue, name)
+    claim = await hand.due()
+    assert claim.task_id == name
+    await hand.storage.items.ack(claim)
