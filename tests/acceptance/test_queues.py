@@ -68,7 +68,10 @@ async def test_queues_share_a_bridge_by_their_weights_under_load(world: World) -
         assert abs(part - meant) <= 0.1 * meant, Counter(measured)
         assert metrics[f'handler_runtime_count{{queue="{name}",type="work"}}'] >= part
         assert metrics[f'queue_poll_total{{queue="{name}"}}'] > 1
+        assert metrics[f'bridge_queue_weight{{queue="{name}"}}'] == WEIGHTS[name]
     assert 1 <= metrics["handler_busy_count"] <= SLOTS
+    assert (metrics["bridge_concurrency"], metrics["bridge_paused"]) == (SLOTS, 0)
+    assert 1 <= sum(metrics[f'bridge_running{{queue="{name}"}}'] for name in WEIGHTS) <= SLOTS
 
 
 async def test_a_running_bridge_is_listed_told_and_drained(world: World) -> None:

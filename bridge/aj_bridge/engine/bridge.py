@@ -22,6 +22,7 @@ from aj_bridge.engine.dispatch import Dispatch, RemoteHandlers
 from aj_bridge.engine.dropped import DroppedItems
 from aj_bridge.engine.duties import Duty, on_duty
 from aj_bridge.engine.functions import Functions
+from aj_bridge.engine.gauges import Gauges
 from aj_bridge.engine.held import HeldClaims
 from aj_bridge.engine.limits import Limits
 from aj_bridge.engine.meter import POLL_ERRORS, POLLS, Meter, NoMeter
@@ -242,6 +243,7 @@ class Bridge:
             *(DroppedItems(line.storage, line.held, self._meter, self._clock) for line in self._lines),
             *(line.rates for line in self._lines),
             Sweeping(self._jetstream, self.id, peers, self._meter, self._clock),
+            Gauges(lambda: self.status, self._meter),
             Cancels(self._jetstream.transport, [line.processor.cancelled for line in self._lines]),
         ]
 

@@ -35,6 +35,11 @@ OWN: Final = (
     PUT_BACK := "bridge_item_put_back_total",
     SWEPT := "bridge_swept_total",
     SWEEP_SCANNED := "bridge_sweep_scanned_total",
+    CONCURRENCY := "bridge_concurrency",
+    PAUSED := "bridge_paused",
+    IN_HAND := "bridge_in_hand",
+    RUNNING := "bridge_running",
+    WEIGHT := "bridge_queue_weight",
 )
 
 
