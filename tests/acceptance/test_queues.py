@@ -19,9 +19,9 @@ from aj_sdk.wire.state import TaskState
 pytestmark = pytest.mark.acceptance
 
 WEIGHTS = {"CRITICAL": 6, "NORMAL": 3, "LOW": 1}
-SLOTS = 20
-WARM_UP = 150
-MEASURED = 1000
+SLOTS = 40
+WARM_UP = 100
+MEASURED = 600
 
 
 def told_id(bridge: Process) -> str:
@@ -41,10 +41,23 @@ def options(*queues: str) -> list[str]:
     return [word for queue in queues for word in ("--queue", queue)]
 
 
-def completed_in(message: Message) -> str:
-    """Give the queue of an event that tells a completed task, an empty text for others."""
-    event = json.loads(message.data)
-    return str(event["queue"]) if event["state"] == "complete" else ""
+class Completed:
+    """The queues of the tasks that completed, in their order."""
+
+    def __init__(self) -> None:
+        self.queues: list[str] = []
+        self._came = asyncio.Event()
+
+    def take(self, message: Message) -> None:
+        event = json.loads(message.data)
+        if event["state"] == "complete":
+            self.queues.append(event["queue"])
+            self._came.set()
+
+    async def reach(self, count: int) -> None:
+        while len(self.queues) < count:
+            self._came.clear()
+            await self._came.wait()
 
 
 async def test_queues_share_a_bridge_by_their_weights_under_load(world: World) -> None:
@@ -52,21 +65,31 @@ async def test_queues_share_a_bridge_by_their_weights_under_load(world: World) -
         await world.client.admin.create_queue(Queue(name, max_concurrent=1000))
     for name, weight in WEIGHTS.items():
         count = (WARM_UP + MEASURED) * weight // 10 + 100
-        order = {"do": "sleep", "ms": 60}
+        order = {"do": "sleep", "ms": 400}
         await world.client.enqueue_many([TaskSpec("work", order) for _ in range(count)], queue=name)
-    async with world.overhear("CHORIA_AJ.E.task_state.*") as events:
-        more = options("NORMAL=3", "LOW=1")
-        more += ["--concurrency", str(SLOTS), "--monitor", "127.0.0.1:0"]
-        bridge = world.crew.bridge("CRITICAL=6", *more, create=False)
-        await world.ready(world.crew.handlers("work"), bridge)
-        assert "queue CRITICAL (weight 6, " in bridge.out[0]
-        await events.message(lambda message: bool(completed_in(message)), count=WARM_UP + MEASURED, seconds=60)
-        metrics = await asyncio.to_thread(read_metrics, bridge.out[0].rpartition(" ")[2])
-        measured = [name for name in map(completed_in, events.messages) if name][WARM_UP:][:MEASURED]
-    for name, part in Counter(measured).items():
-        meant = MEASURED * WEIGHTS[name] / 10
-        assert abs(part - meant) <= 0.1 * meant, Counter(measured)
-        assert metrics[f'handler_runtime_count{{queue="{name}",type="work"}}'] >= part
+    completed = Completed()
+    transport = world.client.store.jetstream.transport
+    subscription = await transport.subscribe("CHORIA_AJ.E.task_state.*", completed.take)
+    more = [*options("NORMAL=3", "LOW=1"), "--concurrency", str(SLOTS), "--monitor", "127.0.0.1:0"]
+    bridge = world.crew.bridge("CRITICAL=6", *more, create=False)
+    await world.ready(world.crew.handlers("work"), bridge)
+    assert "queue CRITICAL (weight 6, " in bridge.out[0]
+    slots: Counter[str] = Counter()
+    async with asyncio.timeout(world.patience(60)):
+        await completed.reach(WARM_UP)
+        while len(completed.queues) < WARM_UP + MEASURED:
+            status = await world.client.admin.bridges.status(told_id(bridge))
+            slots.update({queue.name: queue.in_hand for queue in status.queues})
+    metrics = await asyncio.to_thread(read_metrics, bridge.out[0].rpartition(" ")[2])
+    await subscription.close()
+    measured = Counter(completed.queues[WARM_UP:][:MEASURED])
+    for name, ended in measured.items():
+        meant = WEIGHTS[name] / 10
+        part = slots[name] / slots.total()
+        assert abs(part - meant) <= 0.1 * meant, slots
+        # On a machine that is short of time the tasks of a busier queue take longer.
+        assert abs(ended / MEASURED - meant) <= 0.4 * meant, measured
+        assert metrics[f'handler_runtime_count{{queue="{name}",type="work"}}'] >= ended
         assert metrics[f'queue_poll_total{{queue="{name}"}}'] > 1
         assert metrics[f'bridge_queue_weight{{queue="{name}"}}'] == WEIGHTS[name]
     assert 1 <= metrics["handler_busy_count"] <= SLOTS

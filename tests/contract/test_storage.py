@@ -239,19 +239,21 @@ async def test_a_request_for_work_that_the_store_has_lost_is_made_again(place: P
 
 
 @contract(waits=["outside"], max_concurrent=1)
-async def test_a_backlog_that_can_not_be_had_is_none(place: Place) -> None:
+async def test_what_was_asked_for_and_can_not_be_had_is_told(place: Place) -> None:
     for name in names(place, 3):
         await place.publish(name)
     hand = await Hand.at(place)
     items = hand.storage.items
     claim = await hand.one()
-    items.want(1)
+    assert items.asked == 0
+    items.want(2)
     waiting = asyncio.create_task(items.next())
+    await asyncio.sleep(0)
+    assert items.asked == 2
+    await items.ack(claim)
     async with asyncio.timeout(PLENTY_S):
-        while items.more:  # noqa: ASYNC110 - silence is what tells it
-            await asyncio.sleep(0.005)
-        await items.ack(claim)
         assert len(await waiting) == 1
+    assert items.asked == 1
 
 
 @contract(waits=["outside"])

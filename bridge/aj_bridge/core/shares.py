@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-__all__ = ["Part", "demands", "spent", "targets", "turn"]
+__all__ = ["Part", "demands", "limited", "spent", "targets", "turn"]
 
 _STANDING: Final = 8
 """A queue without a backlog asks for one in so many of the slots that are its part."""
@@ -28,6 +28,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
         waiting: its claims in hand that have no slot yet.
         more: whether more items may be there than came: it has a backlog, or that is not known.
         used: slot seconds that it had, divided by its weight.
+        limit: more than so many can't be had in hand now, whatever backlog there is; None for no limit that is known.
     """
 
     weight: int
@@ -35,33 +36,67 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     waiting: int = 0
     more: bool = False
     used: float = 0.0
+    limit: int | None = None
 
     @property
     def in_hand(self) -> int:
         """Its claims in hand."""
         return self.running + self.waiting
 
+    @property
+    def wants(self) -> int | None:
+        """How many it would have in hand at most, None for as many as it can get."""
+        return self.limit if self.more else self.in_hand
+
 
 def targets(slots: int, parts: Sequence[Part]) -> list[tuple[int, int]]:
     """Say how many slots each queue should have: the whole slots, and those with the one it has a fraction of.
 
-    A queue without a backlog wants no more than it has in hand.
+    A queue without a backlog wants no more than it has in hand, one with a limit no more than that.
     """
     found = [(0, 0)] * len(parts)
     open_ = list(range(len(parts)))
     while open_:
         weight = sum(parts[at].weight for at in open_)
-        content = [at for at in open_ if not parts[at].more and parts[at].in_hand * weight <= slots * parts[at].weight]
+        content = [at for at in open_ if _content(parts[at], slots, weight)]
         if not content:
             for at in open_:
                 whole, rest = divmod(slots * parts[at].weight, weight)
                 found[at] = (whole, whole + (rest > 0))
             break
         for at in content:
-            found[at] = (parts[at].in_hand, parts[at].in_hand)
-        slots -= sum(parts[at].in_hand for at in content)
+            wants = parts[at].wants or 0
+            found[at] = (wants, wants)
+        slots -= sum(found[at][0] for at in content)
         open_ = [at for at in open_ if at not in content]
     return found
+
+
+def _content(part: Part, slots: int, weight: int) -> bool:
+    """Say whether a queue wants no more than its part of these slots."""
+    return part.wants is not None and part.wants * weight <= slots * part.weight
+
+
+def limited(part: Part, asked: int, unanswered: int, slots: int) -> int | None:
+    """Say what limit a queue has after a while in which it was asked for items.
+
+    What was asked for all the while and did not come is not to be had now (MaxAckPending, a pause), and its slots are
+    for the others. When all that was asked for comes, a limit is raised step by step, because it may still be there.
+
+    Args:
+        part: how the queue stands, with the limit that it had.
+        asked: how many items were asked for and have not come.
+        unanswered: the fewest that this was in the while.
+        slots: how many there are.
+    """
+    if not part.more:
+        return None
+    if unanswered:
+        return part.in_hand + max(0, asked - unanswered) + 1
+    if part.limit is None:
+        return None
+    raised = part.limit + max(1, part.limit // 2)
+    return raised if raised < slots else None
 
 
 def demands(slots: int, parts: Sequence[Part]) -> list[int]:
@@ -74,7 +109,9 @@ def demands(slots: int, parts: Sequence[Part]) -> list[int]:
     if len(parts) == 1:
         return [free]
     eager = any(part.more for part in parts)
-    given = _given(free, slots, parts if eager else [msgspec.structs.replace(part, more=True) for part in parts])
+    given = _given(
+        free, slots, parts if eager else [msgspec.structs.replace(part, more=True, limit=None) for part in parts]
+    )
     weight = sum(part.weight for part in parts)
     for at, part in enumerate(parts):
         if not part.more:

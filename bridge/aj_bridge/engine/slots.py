@@ -11,13 +11,13 @@ from typing import Final
 
 import msgspec
 
-from aj_bridge.core.shares import Part, demands, spent, turn
+from aj_bridge.core.shares import Part, demands, limited, spent, turn
 from aj_bridge.storage.protocols import Items
 
 __all__ = ["Seat", "Slots"]
 
-_LOOK_AGAIN_S: Final = 0.05
-"""When to see whether what was asked for came: about as long as `Items.more` waits for it."""
+_LOOK_AGAIN_S: Final = 0.2
+"""How long what was asked for may take to come, before others get its slots: longer than in a busy bridge."""
 
 
 class Slots:
@@ -93,7 +93,9 @@ class Slots:
             for seat in self._seats:
                 seat.items.want(0)
             return
-        parts = self._parts(lambda seat: max(0, seat.in_hand() - seat.running))
+        for seat in self._seats:
+            seat.fewest_asked = min(seat.fewest_asked, seat.items.asked)
+        parts = self._parts(_not_running)
         for seat, number in zip(self._seats, demands(self.number, parts), strict=True):
             seat.items.want(number)
         if self._looking is None and len(parts) > 1 and any(part.more for part in parts):
@@ -101,6 +103,11 @@ class Slots:
 
     def _look_again(self) -> None:
         self._looking = None
+        for seat in self._seats:
+            asked = seat.items.asked
+            unanswered = min(seat.fewest_asked, asked)
+            seat.limit = limited(seat.part(_not_running(seat)), asked, unanswered, self.number)
+            seat.fewest_asked = asked
         self._deal()
 
     def _hand_on(self) -> None:
@@ -123,6 +130,10 @@ class Slots:
         return parts
 
 
+def _not_running(seat: "Seat") -> int:
+    return max(0, seat.in_hand() - seat.running)
+
+
 class Seat:
     """One queue's place at the slots; made by `Slots.seat`.
 
@@ -131,16 +142,32 @@ class Seat:
         in_hand: how many of its claims are in hand.
         running: how many of them have a slot.
         used: slot seconds by weight.
-        line: those that wait for one.
+        limit: how many can be had in hand, as far as that is known.
+        fewest_asked: the fewest items that were asked for and had not come, since that was last looked at.
+        line: those that wait for a slot.
     """
 
-    __slots__ = ("_dismissed", "_since", "_slots", "_weight", "in_hand", "items", "line", "running", "used")
+    __slots__ = (
+        "_dismissed",
+        "_since",
+        "_slots",
+        "_weight",
+        "fewest_asked",
+        "in_hand",
+        "items",
+        "limit",
+        "line",
+        "running",
+        "used",
+    )
 
     def __init__(self, slots: Slots, items: Items, in_hand: Callable[[], int], weight: int | None) -> None:
         self.items = items
         self.in_hand = in_hand
         self.running = 0
         self.used = 0.0
+        self.limit: int | None = None
+        self.fewest_asked = 0
         self.line: deque[asyncio.Future[bool]] = deque()
         self._dismissed = False
         self._slots = slots
@@ -201,7 +228,14 @@ class Seat:
     def part(self, waiting: int) -> Part:
         """Say how the queue stands."""
         self._account()
-        return Part(weight=self.weight, running=self.running, waiting=waiting, more=self.items.more, used=self.used)
+        return Part(
+            weight=self.weight,
+            running=self.running,
+            waiting=waiting,
+            more=self.items.more,
+            used=self.used,
+            limit=self.limit,
+        )
 
     def _take(self) -> None:
         self._account()

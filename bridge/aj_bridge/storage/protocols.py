@@ -81,6 +81,10 @@ class Items(Protocol):
     def want(self, free: int) -> None:
         """Say how many more items can be started now; no more than that are asked for."""
 
+    @property
+    def asked(self) -> int:
+        """How many items were asked for and have not come."""
+
     async def take_back(self) -> None:
         """Take back what was asked for and did not come; `want` asks anew."""
 

@@ -3,11 +3,12 @@
 import heapq
 from random import Random
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aj_bridge.core.shares import Part, demands, spent, targets, turn
+from aj_bridge.core.shares import Part, demands, limited, spent, targets, turn
 
 WEIGHTS = st.integers(1, 20)
 PARTS = st.lists(
@@ -22,6 +23,7 @@ PARTS = st.lists(
     min_size=1,
     max_size=8,
 )
+LIMITS = st.lists(st.none() | st.integers(1, 100), min_size=8, max_size=8)
 SLOTS = st.integers(1, 200)
 
 
@@ -116,6 +118,48 @@ def test_never_much_more_is_in_hand_than_there_are_slots(slots: int, parts: list
     asked = demands(slots, parts)
     too_many = sum(asked) - free(slots, parts)
     assert too_many <= slots // 8 + len(parts)
+
+
+# What can't be had.
+
+
+def test_a_limit_leaves_the_rest_to_the_others() -> None:
+    parts = [Part(weight=8, running=2, more=True, limit=3), Part(weight=1, running=5, more=True)]
+    assert targets(20, parts) == [(3, 3), (17, 17)]
+    assert demands(20, parts) == [1, 12]
+    assert targets(20, [Part(weight=1, more=True, limit=15), Part(weight=1, more=True)]) == [(10, 10), (10, 10)]
+
+
+@given(SLOTS, PARTS, LIMITS)
+def test_no_more_is_asked_for_than_is_free_nor_than_a_limit_and_what_one_leaves_is_for_the_others(
+    slots: int, parts: list[Part], limits: list[int | None]
+) -> None:
+    parts = [msgspec.structs.replace(part, limit=limit) for part, limit in zip(parts, limits, strict=False)]
+    assert sum(whole for whole, _ in targets(slots, parts)) <= slots
+    asked = demands(slots, parts)
+    eager = [(number, part) for number, part in zip(asked, parts, strict=True) if part.more]
+    assert sum(number for number, _ in eager) <= free(slots, parts)
+    if len(parts) > 1:
+        for number, part in eager:
+            assert part.limit is None or number <= max(0, part.limit - part.in_hand)
+    if any(part.limit is None for _, part in eager):
+        assert sum(number for number, _ in eager) == free(slots, parts)
+
+
+def test_what_was_asked_for_all_the_while_is_a_limit_until_all_that_is_asked_for_comes() -> None:
+    part = Part(weight=8, running=2, more=True)
+    assert limited(part, asked=14, unanswered=0, slots=20) is None
+    assert limited(part, asked=14, unanswered=14, slots=20) == 3
+    assert limited(part, asked=14, unanswered=10, slots=20) == 7
+    assert limited(part, asked=1, unanswered=1, slots=20) == 3
+    limits: list[int | None] = [3]
+    while limits[-1] is not None:
+        limits.append(limited(msgspec.structs.replace(part, limit=limits[-1]), asked=0, unanswered=0, slots=20))
+    assert limits == [3, 4, 6, 9, 13, 19, None]
+
+
+def test_a_queue_without_a_backlog_has_no_limit() -> None:
+    assert limited(Part(weight=1, running=2, limit=3), asked=5, unanswered=5, slots=20) is None
 
 
 # Who gets the next slot.

@@ -37,9 +37,6 @@ SHORT_PULL_S: Final = 4.0
 
 _HEARTBEAT_S: Final = 5.0
 _SILENCE_S: Final = 2 * _HEARTBEAT_S
-_BACKLOG_COMES_S: Final = 0.05
-"""What is there for a pull comes within this time; what does not is not to be had now (MaxAckPending, paused)."""
-
 _ADVISORIES: Final = "$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED"
 _TICK_S: Final = 0.5
 _BACKOFF_S: Final = 1.0
@@ -92,7 +89,6 @@ class JetStreamItems:
         self._ready: deque[Claim] = deque()
         self._wake = asyncio.Event()
         self._last_frame = 0.0
-        self._asked_or_got = 0.0
         self._last_item: str | None = None
         self._complaint = ""
         self._reconnects = 0
@@ -140,9 +136,12 @@ class JetStreamItems:
     @property
     def more(self) -> bool:
         """See `Items`."""
-        if self._pulls and time.monotonic() - self._asked_or_got > _BACKLOG_COMES_S:
-            return False
         return self._last_item is None or read_pending(self._last_item) > 0
+
+    @property
+    def asked(self) -> int:
+        """See `Items`."""
+        return sum(self._pulls.values())
 
     def want(self, free: int) -> None:
         """See `Items`."""
@@ -186,7 +185,7 @@ class JetStreamItems:
             return
         token = str(next(self._numbers))
         self._pulls[token] = missing
-        self._last_frame = self._asked_or_got = now
+        self._last_frame = now
         self._polled(True)
         request = encode_json({"batch": missing, **self._request})
         try:
@@ -203,7 +202,6 @@ class JetStreamItems:
         if item is None:
             _log.warning("queue %s: a message that no consumer sent on %s", self.settings.name, message.subject)
             return
-        self._asked_or_got = self._last_frame
         self._last_item = message.reply
         self._complaint = ""
         # The oldest pull is served first.

@@ -119,6 +119,11 @@ class MemoryItems:
         self._free = free
         self._link.send(self._queue.serve)
 
+    @property
+    def asked(self) -> int:
+        """See `Items`."""
+        return self.room
+
     async def take_back(self) -> None:
         """See `Items`; nothing stands here but what `want` said last."""
         self._free = len(self._ready) + self._under_way
