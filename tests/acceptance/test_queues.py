@@ -204,3 +204,18 @@ async def test_a_full_queue_that_discards_old_items_loses_no_task_at_work(world:
     taken_over = [await world.ended(task_id) for task_id in tasks]
     assert {(task.state, task.tries) for task in taken_over} == {(TaskState.COMPLETE, 2)}
     assert Counter(line["task"] for line in world.calls(*tasks)) == dict.fromkeys(tasks, 2)
+
+
+async def test_a_queue_that_may_have_no_more_in_flight_leaves_its_slots_to_the_others(world: World) -> None:
+    await world.client.admin.create_queue(Queue("TIGHT", max_concurrent=2))
+    await world.client.admin.create_queue(Queue("WIDE", max_concurrent=1000))
+    for name, ms, count in (("TIGHT", 20, 1000), ("WIDE", 400, 600)):
+        await world.client.enqueue_many([TaskSpec("work", {"do": "sleep", "ms": ms})] * count, queue=name)
+    bridge = world.crew.bridge("TIGHT=9", *options("WIDE=1"), "--concurrency", str(SLOTS), create=False)
+    await world.ready(world.crew.handlers("work"), bridge)
+    # By its weight it would have four; that much is never to be had of the other one.
+    async with asyncio.timeout(world.patience(30)):
+        in_hand = 0
+        while in_hand < SLOTS - 6:
+            status = await world.client.admin.bridges.status(told_id(bridge))
+            in_hand = next(queue.in_hand for queue in status.queues if queue.name == "WIDE")
