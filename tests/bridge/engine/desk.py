@@ -119,6 +119,9 @@ class MemoryStore(Store):
         assert not headers
         return await self._link.ask("publish", task_id, lambda: self._world.publish(queue, task_id, replace=replace))
 
+    async def forget_attempts(self, task_id: str) -> None:
+        await self._link.ask("forget", task_id, lambda: self._world.attempts.pop(task_id, None))
+
     async def find_items(self, queue: str, task_id: str) -> list[Place]:
         def find() -> list[Place]:
             schedule = self._world.schedule_of(queue, task_id)

@@ -7,7 +7,6 @@ left in peace, and what was recorded is judged.
 import asyncio
 import contextlib
 import logging
-import sys
 from base64 import b64encode
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator
@@ -215,13 +214,17 @@ class Trouble:
         await insist(lambda: enqueue(desk.store, stored.readable().fresh()), but=())
 
     async def force(self, tasks: Tasks, name: str) -> None:
-        with told_by("aj_sdk.retry") as told:
+        def interfered(record: logging.LogRecord | None = None) -> None:
+            if record is None or (record.args and name in record.args):
+                self.interfered[name] = asyncio.get_running_loop().time()
+
+        # It says when a call may go on beside the new run; without an answer it could not say it.
+        with told_by("aj_sdk.retry", interfered):
             try:
                 await tasks.retry(name, force=True)
-            finally:
-                # It says when a call may go on beside the new run; without an answer it could not say it.
-                if told or sys.exc_info()[0] is not None:
-                    self.interfered[name] = asyncio.get_running_loop().time()
+            except AsyncJobsError:
+                interfered()
+                raise
 
 
 NOT_TO_BE_DONE: Final = (TaskStateError, DeadlinePassedError, TaskNotFoundError, ConflictError)
@@ -245,14 +248,13 @@ async def insist(
 
 
 @contextlib.contextmanager
-def told_by(logger: str) -> Iterator[list[logging.LogRecord]]:
-    """Collect what is logged."""
-    told: list[logging.LogRecord] = []
+def told_by(logger: str, tell: Callable[[logging.LogRecord], None]) -> Iterator[None]:
+    """Hear what is logged, as it is logged."""
     handler = logging.Handler()
-    handler.emit = told.append  # type: ignore[method-assign,assignment]
+    handler.emit = tell  # type: ignore[method-assign,assignment]
     logging.getLogger(logger).addHandler(handler)
     try:
-        yield told
+        yield
     finally:
         logging.getLogger(logger).removeHandler(handler)
 

@@ -28,7 +28,7 @@ _FORCE = click.option("--force", "-f", is_flag=True, help="Do not ask.")
 
 def register(root: Group) -> None:
     """Add the commands."""
-    group = subgroup(root, "task", help="Enqueue tasks, look at them, retry and remove them.")
+    group = subgroup(root, "task", help="Enqueue tasks, look at them, retry, cancel and remove them.")
     signature_options(sign=True, verify=True)(group)
     for command in (_add, _view, _list, _watch, _run_now, retry, cancel, delete, _purge, _initialize, _configure):
         group.add_command(command)

@@ -438,6 +438,8 @@ def test_what_loses_something_asks_first(ajc: Ajc) -> None:
     ajc("task", "add", "a", "x", "--id", "t1", "-q", "EMAIL")
     for words, question in (
         (["task", "delete", "t1"], "Really remove task t1"),
+        (["task", "cancel", "--queue", "EMAIL"], "Cancel 1 tasks (1 new)"),
+        (["task", "delete", "--state", "new"], "Remove 1 tasks (1 new)"),
         (["task", "purge"], "Really purge the task store of 1 tasks"),
         (["queue", "purge", "EMAIL"], "Really purge queue EMAIL with 1 items and 0 parked ones"),
         (["queue", "delete", "EMAIL"], "Really remove queue EMAIL with 1 items and 0 parked ones"),
