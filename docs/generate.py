@@ -60,6 +60,10 @@ def _language(name: str) -> Callable[[], str]:
     return lambda: filled(f"{name}.md", importlib.import_module("languages").sections(name))
 
 
+def _asyncapi() -> str:
+    return str(importlib.import_module("asyncapi").asyncapi())
+
+
 def _own_vectors() -> Mapping[str, str]:
     vectors: Mapping[str, str] = importlib.import_module("own_vectors").VECTORS
     return vectors
@@ -75,6 +79,7 @@ PAGES: Final[dict[str, Callable[[], str]]] = {
     "operations.md": _operations,
     "protocol.md": _protocol,
     **{f"{name}.md": _language(name) for name in ("go", "java", "node", "python", "rust", "shell")},
+    "../schemas/aj_schemas/asyncapi.yaml": _asyncapi,
     "../interop/go/ajtypes/types.go": _go_types,
     "../interop/node/types.d.ts": _typescript_types,
 }
