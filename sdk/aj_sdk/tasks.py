@@ -13,6 +13,7 @@ from aj_sdk.cancel import cancel
 from aj_sdk.dead import DeadLetters
 from aj_sdk.enqueue import loaded
 from aj_sdk.errors import AsyncJobsError, ConflictError, UsageError
+from aj_sdk.family import Family, find_family
 from aj_sdk.moment import Moment, deadline_ns
 from aj_sdk.retry import SAME_DEADLINE, retry
 from aj_sdk.run_now import RunNow, run_now
@@ -143,6 +144,19 @@ class Tasks:
             StoreError: the store failed or said no. The task may be cancelled all the same; do it again.
         """
         return await cancel(self._store, self._dead, task_id, reason, only=only)
+
+    async def family(self, task_id: str, *, ended: bool = True) -> Family:
+        """Find what a task waits for, what waits for it, and so on in both directions.
+
+        Args:
+            task_id: the task.
+            ended: also descendants that have ended, for which the whole task store is read; else only those that wait.
+
+        Raises:
+            TaskNotFoundError: there is no such task.
+            StoreError: the store failed.
+        """
+        return await find_family(self._store, task_id, ended=ended)
 
     async def run_now(self, task_id: str) -> RunNow:
         """Bring a task that waits for its time, its next try or a handler into its queue now.

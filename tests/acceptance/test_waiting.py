@@ -68,6 +68,15 @@ async def test_a_graph_runs_in_its_order_and_each_step_is_woken_at_once(world: W
     # No step had to look for itself, which it would have done after 5 s.
     assert time.monotonic() - began < world.patience(4)
     first, *middle, _ = tasks
+    drawn = await ajc(world, "task", "graph", middle[0].id, "--server", world.crew.url)
+    assert [line.split("  ")[0].strip(" └─├│") for line in drawn.splitlines()] == [
+        middle[0].id,
+        first.id,
+        middle[0].id,
+        last.id,
+    ]
+    family = json.loads(await ajc(world, "task", "graph", last.id, "--json", "--server", world.crew.url))
+    assert {task["id"] for task in family["tasks"]} == {task.id for task in tasks}
     assert sorted(await world.client.result(last.id)) == sorted(task.id for task in middle)
     order = [call["task"] for call in world.calls(*(task.id for task in tasks))]
     assert (order[0], order[-1], len(order)) == (first.id, last.id, 5)

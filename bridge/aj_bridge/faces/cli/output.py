@@ -12,6 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from rich.tree import Tree
 
 from aj_sdk.admin import Overview, QueueInfo, TaskStoreInfo
 from aj_sdk.wire.attempt import Attempt
@@ -39,9 +40,11 @@ __all__ = [
     "print_store",
     "print_task",
     "print_tasks",
+    "print_tree",
     "queue_map",
     "sheet",
     "size_text",
+    "state_text",
     "store_map",
     "stored_map",
     "table",
@@ -233,7 +236,7 @@ def print_task(task: TaskRecord) -> None:
     rows: list[tuple[str, str | Text]] = [
         ("Type", task.type),
         ("Queue", task.queue or "none"),
-        ("State", _state(task.state)),
+        ("State", state_text(task.state)),
         ("Created", ago(task.created_ns)),
         ("Tries", f"{task.tries:,} of {_limit(task.max_tries)}"),
     ]
@@ -286,7 +289,7 @@ def print_tasks(tasks: Sequence[Stored], total: int) -> None:
             rows.append((stored.task_id, "", "", Text("unreadable", "red"), "", stored.fault))
         else:
             created, tries = time_text(record.created_ns), f"{record.tries}"
-            rows.append((record.id, record.type, created, _state(record.state), record.queue, tries))
+            rows.append((record.id, record.type, created, state_text(record.state), record.queue, tries))
     title = f"{len(tasks):,} of {total:,} tasks" if len(tasks) != total else f"{total:,} tasks"
     table(title, ("ID", "Type", "Created", "State", "Queue", "Tries"), rows, right=("Tries",))
 
@@ -415,7 +418,8 @@ def event_line(event: Event) -> str:
     )
 
 
-def _state(state: TaskState) -> Text:
+def state_text(state: TaskState) -> Text:
+    """Show a state in its colour."""
     return Text(state.value or "unknown", _STYLES.get(state, ""))
 
 
@@ -464,7 +468,12 @@ def _safe(value: str | Text) -> Text:
     return value if isinstance(value, Text) else Text(clean(value))
 
 
-def _rendered(table: Table) -> str:
+def print_tree(tree: Tree) -> None:
+    """Print a tree."""
+    _write(_rendered(tree))
+
+
+def _rendered(table: Table | Tree) -> str:
     # Output that goes into a file or a pipe is not cut to the width of a terminal that is not there.
     width = None if sys.stdout.isatty() else 10_000
     console = Console(file=sys.stdout, width=width, markup=False, highlight=False, emoji=False)

@@ -10,6 +10,7 @@ import click
 
 from aj_bridge.faces.cli import output
 from aj_bridge.faces.cli.acts import cancel, delete, retry
+from aj_bridge.faces.cli.families import graph
 from aj_bridge.faces.cli.filters import filter_options, task_filter
 from aj_bridge.faces.cli.frame import Group, complain_of, confirm, leaf, signature_options, subgroup, with_client
 from aj_bridge.faces.cli.params import DURATION, INSTANT
@@ -30,7 +31,20 @@ def register(root: Group) -> None:
     """Add the commands."""
     group = subgroup(root, "task", help="Enqueue tasks, look at them, retry, cancel and remove them.")
     signature_options(sign=True, verify=True)(group)
-    for command in (_add, _view, _list, _watch, _run_now, retry, cancel, delete, _purge, _initialize, _configure):
+    for command in (
+        _add,
+        _view,
+        _list,
+        _watch,
+        _run_now,
+        graph,
+        retry,
+        cancel,
+        delete,
+        _purge,
+        _initialize,
+        _configure,
+    ):
         group.add_command(command)
 
 
