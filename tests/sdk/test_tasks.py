@@ -180,7 +180,7 @@ async def test_many_tasks_start_over_are_cancelled_and_go(prepared: World) -> No
     assert again == {"t0": TaskState.NEW, "t3": TaskState.NEW}
     ended = await acted(tasks.cancel_many(TaskFilter(states=[TaskState.NEW]), "enough", at_once=100))
     assert ended == dict.fromkeys(["t1", "t4", "t7", "t0", "t3"], TaskState.TERMINATED)
-    assert await selected(prepared.admin, error="enough") == ["t1", "t4", "t7", "t0", "t3"]
+    assert set(await selected(prepared.admin, error="enough")) == set(ended)
     assert await acted(tasks.delete_many(TaskFilter(states=[TaskState.COMPLETE]))) == dict.fromkeys(["t2", "t5", "t8"])
     assert set(await selected(prepared.admin)) == {"t0", "t1", "t3", "t4", "t6", "t7"}
 
