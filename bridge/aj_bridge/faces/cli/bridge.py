@@ -1,4 +1,4 @@
-"""`aj-bridge`: what an operator runs: `run`, `ps`, `ctl`, `demo`, `respond`, `conformance`, `schema`, `completion`."""
+"""`aj-bridge`: what an operator runs, and what shows how it works."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from aj_bridge.faces.cli import bridges, conformance, output, respond, run, schema
+from aj_bridge.faces.cli import bridges, conformance, doctor, output, respond, run, schema
 from aj_bridge.faces.cli.frame import Group, completion_command, leaf
 from aj_bridge.faces.demo import DemoResult, Stage, run_demo
 from aj_sdk.runner import loop_factory
@@ -18,7 +18,14 @@ __all__ = ["register"]
 
 def register(group: Group) -> None:
     """Add the commands."""
-    for command in (run.command, respond.command, conformance.command, _demo, completion_command("aj-bridge")):
+    for command in (
+        run.command,
+        doctor.command,
+        respond.command,
+        conformance.command,
+        _demo,
+        completion_command("aj-bridge"),
+    ):
         group.add_command(command)
     bridges.register(group)
     schema.register(group)

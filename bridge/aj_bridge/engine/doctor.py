@@ -1,0 +1,162 @@
+"""Learns what `core/diagnosis.py` wants to know, and what the sweeper would do; changes nothing."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from aj_bridge.core.diagnosis import Facts
+from aj_bridge.engine.clock import Clock
+from aj_bridge.engine.meter import NoMeter
+from aj_bridge.engine.peers import NatsPeers
+from aj_bridge.engine.sweeper import Sweeper
+from aj_bridge.storage.jetstream.survey import JetStreamSurvey, open_survey
+from aj_sdk import streams
+from aj_sdk.errors import StoreError
+from aj_sdk.jetstream import JetStream
+from aj_sdk.wire.dead import DeadLetter
+from aj_sdk.wire.names import (
+    ATTEMPTS_STREAM,
+    DEAD_STREAM,
+    DELAYED_STREAM,
+    DEPS_STREAM,
+    ELECTIONS_BUCKET,
+    ITEM_SUBJECTS,
+    TASKS_STREAM,
+    bucket_stream,
+)
+from aj_sdk.wire.stored import Stored
+from aj_sdk.wire.task import TaskRecord
+from aj_sdk.wire.times import parse_time
+
+__all__ = ["Repair", "learn", "would_sweep"]
+
+_OURS: Final = (
+    TASKS_STREAM,
+    DELAYED_STREAM,
+    DEAD_STREAM,
+    DEPS_STREAM,
+    ATTEMPTS_STREAM,
+    bucket_stream(ELECTIONS_BUCKET),
+)
+_LATER_S: Final = 7 * 86_400.0
+
+
+class Repair(msgspec.Struct, frozen=True):
+    """Something that the sweeper would do.
+
+    Attributes:
+        task_id: the task.
+        queue: its queue.
+        act: `publish its item`, `take its item out`, or the state that it would save.
+    """
+
+    task_id: str
+    queue: str
+    act: str
+
+
+async def learn(jetstream: JetStream) -> Facts:
+    """Ask the server.
+
+    Raises:
+        StoreError: JetStream is not there.
+    """
+    info = await jetstream.call("INFO")
+    unanswered: dict[str, str] = {}
+    names = list(_OURS)
+    try:
+        names += await jetstream.stream_names(ITEM_SUBJECTS)
+    except StoreError as err:
+        unanswered[f"{jetstream.prefix}.STREAM.NAMES"] = str(err)
+    found: dict[str, Mapping[str, Any] | None] = {}
+    skew_ns, version = None, ""
+    for name in names:
+        before = time.time_ns()
+        try:
+            described = await jetstream.stream_info(name)
+        except StoreError as err:
+            unanswered[f"{jetstream.prefix}.STREAM.INFO.{name}"] = str(err)
+            continue
+        found[name] = None if described is None else described["config"]
+        if described is not None:
+            version = version or streams.server_version(described["config"])
+            if "ts" in described:
+                skew_ns = parse_time(described["ts"]) - (before + time.time_ns()) // 2
+    return Facts(
+        api_level=int((info.get("api") or {}).get("level", 0)),
+        version=version,
+        max_payload=jetstream.transport.max_payload,
+        limits=info.get("limits") or {},
+        storage=int(info.get("storage") or 0),
+        streams_used=int(info.get("streams") or 0),
+        streams=found,
+        skew_ns=skew_ns,
+        unanswered=unanswered,
+    )
+
+
+async def would_sweep(jetstream: JetStream, after_s: float) -> list[Repair]:
+    """Find what the sweeper would do about what does not change for so many seconds.
+
+    Raises:
+        StoreError: the store failed.
+    """
+    later = 0.0
+    clock = Clock(monotonic=lambda: time.monotonic() + later)
+    async with open_survey(jetstream) as survey:
+        dry = _DryRun(survey)
+        peers = NatsPeers(jetstream.transport, "", lambda _task, _item: False)
+        sweeper = Sweeper(dry, peers, _Always(), NoMeter(), clock)
+        await sweeper.sweep()
+        await asyncio.sleep(after_s)
+        later = _LATER_S
+        await sweeper.sweep()
+    return dry.repairs
+
+
+class _Always:
+    leads = True
+
+
+class _DryRun:
+    """`Survey` that takes down what it is told to change."""
+
+    def __init__(self, survey: JetStreamSurvey) -> None:
+        self._survey = survey
+        self.repairs: list[Repair] = []
+        self.notices = _Silence()
+        self.last_sequence = survey.last_sequence
+        self.load_many = survey.load_many
+        self.queues = survey.queues
+        self.locate = survey.locate
+        self.items = survey.items
+
+    def scan(self, start: int) -> AsyncIterator[Stored]:
+        return self._survey.scan(start)
+
+    async def publish(self, queue: str, task_id: str) -> bool:
+        self.repairs.append(Repair(task_id, queue, "publish its item"))
+        return False
+
+    async def take_out(self, queue: str, task_id: str, sequence: int) -> None:
+        self.repairs.append(Repair(task_id, queue, f"take its item {sequence} out"))
+
+    async def save(self, record: TaskRecord, expected: int) -> int:
+        self.repairs.append(Repair(record.id, record.queue, f"save it {record.state.value}: {record.last_err}"))
+        return expected
+
+
+class _Silence:
+    """`Notices` that tell nobody."""
+
+    async def state_changed(self, record: TaskRecord, now_ns: int) -> None:
+        pass
+
+    async def bury(self, letter: DeadLetter) -> None:
+        pass
+
+    async def attempted(self, *_args: Any, **_named: Any) -> None:
+        pass
