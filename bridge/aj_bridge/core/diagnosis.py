@@ -9,7 +9,6 @@ from typing import Any, Final
 
 import msgspec
 
-from aj_sdk.store import HEADROOM
 from aj_sdk.wire.names import DELAYED_STREAM, TASKS_STREAM
 from aj_sdk.wire.times import NS_PER_MS, NS_PER_S, format_duration
 
@@ -53,6 +52,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         api_level: the JetStream API level (ADR-44): 0 before 2.11, 1 in 2.11, 2 from 2.12 on.
         version: the server's version, empty where it does not tell.
         max_payload: bytes that a message may have.
+        headroom: bytes of it that enqueueing leaves free.
         limits: the account's limits, as the server tells them.
         storage: bytes that the account uses on disk.
         streams_used: streams that the account has.
@@ -64,6 +64,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     api_level: int
     version: str = ""
     max_payload: int
+    headroom: int
     limits: Mapping[str, Any]
     storage: int = 0
     streams_used: int = 0
@@ -156,12 +157,12 @@ def _clock(facts: Facts) -> Iterator[Finding]:
 
 
 def _sizes(facts: Facts) -> Iterator[Finding]:
-    room = facts.max_payload - HEADROOM
+    room = facts.max_payload - facts.headroom
     if room <= 0:
         yield _warn(
             f"max_payload is {facts.max_payload} bytes: no task fits",
             "server",
-            f"set max_payload to more than {2 * HEADROOM}",
+            f"set max_payload to more than {2 * facts.headroom}",
             Level.ERROR,
         )
     elif facts.max_payload < _USUAL_PAYLOAD:

@@ -16,6 +16,7 @@ from aj_bridge.storage.jetstream.survey import JetStreamSurvey, open_survey
 from aj_sdk import streams
 from aj_sdk.errors import StoreError
 from aj_sdk.jetstream import JetStream
+from aj_sdk.store import HEADROOM
 from aj_sdk.wire.dead import DeadLetter
 from aj_sdk.wire.names import (
     ATTEMPTS_STREAM,
@@ -89,6 +90,7 @@ async def learn(jetstream: JetStream) -> Facts:
         api_level=int((info.get("api") or {}).get("level", 0)),
         version=version,
         max_payload=jetstream.transport.max_payload,
+        headroom=HEADROOM,
         limits=info.get("limits") or {},
         storage=int(info.get("storage") or 0),
         streams_used=int(info.get("streams") or 0),

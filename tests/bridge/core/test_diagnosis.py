@@ -12,6 +12,7 @@ SOUND: dict[str, Any] = {
     "api_level": 4,
     "version": "2.15.1",
     "max_payload": 1024 * 1024,
+    "headroom": 32 * 1024,
     "limits": {"max_streams": -1, "max_storage": -1},
     "streams": {
         TASKS_STREAM: {"num_replicas": 3, "storage": "file", "allow_direct": True},
