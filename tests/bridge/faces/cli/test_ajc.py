@@ -105,6 +105,7 @@ def test_a_task_is_added_shown_listed_and_removed(ajc: Ajc) -> None:
     sheet = ajc("task", "view", "t1")
     assert "Task t1" in sheet
     assert 'Payload: "hello" (7 B)' in sheet
+    assert task.pop("attempts") == []
     assert ajc.json("task", "list") == [task]
     assert "t1" in ajc("task", "list")
     assert ajc("task", "delete", "-f", "t1") == "Removed task t1\n"
