@@ -109,7 +109,7 @@ def _request(
             "invocation": _INVOCATION,
             "timeout_ms": 58_000,
             "heartbeat_ms": int(extra[H_HEARTBEAT_MS]) if H_HEARTBEAT_MS in extra else None,
-            "cancel_subject": extra.get(H_CANCEL_SUBJECT),
+            "cancel_subject": {**headers, **extra}[H_CANCEL_SUBJECT],
             "traceparent": extra.get("traceparent"),
         },
     )

@@ -137,7 +137,7 @@ def test_the_states_are_the_ones_of_the_schema() -> None:
         assert set(load(name)["$defs"]["state"]["enum"]) == {*map(str, TaskState), "completed"}
 
 
-NOT_READ_YET: Final = {"AJ-Heartbeat-Ms", "AJ-Cancel-Subject", "traceparent", "tracestate"}
+NOT_READ_YET: Final = {"AJ-Heartbeat-Ms", "traceparent", "tracestate"}
 """Request headers of the contract that no bridge of ours sends so far."""
 NOT_ANSWERED_YET: Final = {"AJ-Progress"}
 """Reply headers that need an offer in the request which no bridge of ours makes so far."""

@@ -13,6 +13,7 @@ import msgspec
 from aj_sdk.errors import DecodeError
 from aj_sdk.wire.headers import find_header, header_text
 from aj_sdk.wire.names import (
+    H_CANCEL_SUBJECT,
     H_CONTENT_TYPE,
     H_DEADLINE,
     H_ERROR,
@@ -28,6 +29,7 @@ from aj_sdk.wire.names import (
     PROTOCOL,
     TASK_JSON,
     TASK_MSGPACK,
+    invocation_cancel_subject,
 )
 from aj_sdk.wire.task import TaskRecord
 from aj_sdk.wire.times import NS_PER_MS, NS_PER_S, format_time, parse_time
@@ -63,6 +65,7 @@ REQUEST_HEADERS: Final[Mapping[str, bool]] = {
     H_INVOCATION: False,
     H_TASK_ID: False,
     H_TASK_TRY: False,
+    H_CANCEL_SUBJECT: False,
 }
 REPLY_HEADERS: Final = (H_ERROR, H_TERMINATE, H_RETRY_AFTER_MS, H_SERVICE_ERROR, H_SERVICE_ERROR_CODE)
 
@@ -152,6 +155,7 @@ def call_headers(
         H_INVOCATION: invocation,
         H_TASK_ID: task.id,
         H_TASK_TRY: str(task.tries),
+        H_CANCEL_SUBJECT: invocation_cancel_subject(invocation),
     }
 
 

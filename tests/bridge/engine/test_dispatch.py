@@ -5,11 +5,12 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+import msgspec
 import pytest
 
 from aj_bridge.engine.clock import Clock
 from aj_bridge.engine.dispatch import RemoteHandlers
-from aj_bridge.engine.router import EACH, Invocation, Nobody, Route
+from aj_bridge.engine.router import EACH, Encoding, Invocation, Nobody, Route
 from aj_sdk.ids import new_id
 from aj_sdk.transport import Message, NatsTransport, settle
 from aj_sdk.wire.call import Cause, Completed, Failed, Terminated
@@ -30,8 +31,10 @@ def task(task_type: str) -> TaskRecord:
     )
 
 
-def wanted(record: TaskRecord, route: str = EACH, run_time_ns: int = MINUTE) -> Invocation:
-    return Invocation("b1.7", record, Route(type=route), run_time_ns)
+def wanted(
+    record: TaskRecord, route: str = EACH, run_time_ns: int = MINUTE, encoding: Encoding = Encoding.JSON
+) -> Invocation:
+    return Invocation("b1.7", record, Route(type=route, encoding=encoding), run_time_ns)
 
 
 @pytest.fixture
@@ -79,6 +82,7 @@ async def test_a_call_carries_the_task_and_what_a_handler_may_rely_on(
         "AJ-Invocation": "b1.7",
         "AJ-Task-Id": "a",
         "AJ-Task-Try": "3",
+        "AJ-Cancel-Subject": "CHORIA_AJ.CI.b1.7",
     }
     assert 57_000 <= timeout_ms <= 58_000
     assert abs(deadline_ns - time.time_ns() - timeout_ms * NS_PER_MS) < 30 * NS_PER_S
@@ -162,3 +166,55 @@ async def test_a_call_over_a_closed_connection_failed(handlers: RemoteHandlers, 
     outcome = await handlers.call(wanted(task("t")))
     assert isinstance(outcome, Failed)
     assert outcome.error.startswith("the call was not made: ")
+
+
+async def test_a_route_may_have_its_tasks_in_messagepack(handlers: RemoteHandlers, other: NatsTransport) -> None:
+    record = msgspec.structs.replace(task(f"t:{new_id()}"), payload=b"\x00\xff")
+    async with answering(other, f"CHORIA_AJ.H.T.{record.type}", lambda _message: (b"\xfe", None)) as asked:
+        assert await handlers.call(wanted(record, encoding=Encoding.MSGPACK)) == Completed(b"\xfe")
+    (request,) = asked
+    assert (request.headers or {})["AJ-Content-Type"] == "application/x-asyncjobs-task+msgpack"
+    assert msgspec.msgpack.decode(request.data)["payload"] == b"\x00\xff"
+    assert TaskRecord.from_msgpack(request.data) == record
+
+
+@asynccontextmanager
+async def told_to_stop(transport: NatsTransport) -> AsyncIterator[asyncio.Event]:
+    """Listen as the handler of the call does."""
+    told = asyncio.Event()
+    subscription = await transport.subscribe("CHORIA_AJ.CI.b1.7", lambda _message: told.set())
+    await settle(transport._nc)
+    try:
+        yield told
+    finally:
+        await subscription.close()
+
+
+async def test_the_handler_of_a_cancelled_call_is_told(
+    handlers: RemoteHandlers, other: NatsTransport, patience: Callable[[float], float]
+) -> None:
+    record = task(f"t:{new_id()}")
+    came = asyncio.Event()
+
+    def never(_message: Message) -> None:
+        came.set()
+
+    async with answering(other, f"CHORIA_AJ.H.T.{record.type}", never), told_to_stop(other) as told:
+        async with asyncio.timeout(patience(10)):
+            call = asyncio.create_task(handlers.call(wanted(record)))
+            await came.wait()
+            assert not told.is_set()
+            call.cancel()
+            await told.wait()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+
+
+async def test_a_handler_that_is_given_up_is_told(
+    handlers: RemoteHandlers, other: NatsTransport, patience: Callable[[float], float]
+) -> None:
+    record = task(f"t:{new_id()}")
+    async with answering(other, f"CHORIA_AJ.H.T.{record.type}", lambda _message: None), told_to_stop(other) as told:
+        assert isinstance(await handlers.call(wanted(record, run_time_ns=20 * NS_PER_MS)), Failed)
+        async with asyncio.timeout(patience(10)):
+            await told.wait()

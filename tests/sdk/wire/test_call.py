@@ -49,6 +49,7 @@ def test_the_headers_of_a_request() -> None:
         "AJ-Invocation": "inv",
         "AJ-Task-Id": "T1",
         "AJ-Task-Try": "3",
+        "AJ-Cancel-Subject": "CHORIA_AJ.CI.inv",
     }
     assert set(headers) == set(REQUEST_HEADERS)
 
