@@ -1,7 +1,7 @@
 """A task as a program writes it down, and the record that is made of it. Pure, but for the new id."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -136,9 +136,11 @@ def _due_ns(spec: TaskSpec, now_ns: int) -> int | None:
             raise UsageError(f"run_at must be a datetime, not {type(spec.run_at).__name__}; a span is a delay")
         due_ns = moment_ns(spec.run_at, now_ns, "run_at")
     elif spec.delay is not None:
+        if not isinstance(spec.delay, timedelta | int | float):
+            raise UsageError(f"the delay is no length of time: {type(spec.delay).__name__}")
         try:
             due_ns = now_ns + span_ns(spec.delay)
-        except (ValueError, TypeError) as err:
+        except ValueError as err:
             raise UsageError(f"the delay is no length of time: {err}") from None
     else:
         return None

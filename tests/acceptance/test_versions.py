@@ -11,7 +11,10 @@ from tests.acceptance.world import World, open_world
 from tests.versions import OLD_VERSIONS, SCHEDULES, server_binary
 
 from aj_bridge.faces.embedded import EmbeddedServer
+from aj_sdk import TaskSpec, chain
+from aj_sdk.errors import CannotWaitError, TaskNotFoundError
 from aj_sdk.queue import Queue
+from aj_sdk.run_now import RanNow
 from aj_sdk.wire.state import TaskState
 from aj_sdk.wire.task import TaskRecord
 
@@ -45,6 +48,34 @@ async def test_success_and_failure(world: World) -> None:
         terminated = await world.client.enqueue("work", {"do": "terminate", "error": "never"}, queue="Q")
         assert (await world.ended(terminated.id)).state is TaskState.TERMINATED
         assert (await letters.message()).subject == f"CHORIA_AJ.X.terminated.Q.{terminated.id}"
+
+
+async def test_tasks_wait_for_a_time_and_for_each_other(world: World, version: str) -> None:
+    await world.ready(world.crew.bridge("Q"), world.crew.handlers("work"))
+    client = world.client
+    began_ns = time.time_ns()
+    first, _, last = await client.enqueue_graph(
+        chain(TaskSpec("work", delay=1.5), ("work", {"do": "sleep", "ms": 100}), ("work", None)), queue="Q"
+    )
+    waits = await client.enqueue("work", queue="Q", delay=3600)
+    info = await client.admin.queue_info("Q")
+    assert (info.parked or 0) == (4 if version == SCHEDULES else 0)
+    assert (await world.ended(last.id)).state is TaskState.COMPLETE
+    (call,) = world.calls(first.id)
+    assert call["at_ns"] - began_ns >= 1.5 * SECOND_NS
+    assert (await client.admin.tasks.run_now(waits.id)).outcome is RanNow.NOW
+    assert (await world.ended(waits.id)).state is TaskState.COMPLETE
+
+
+async def test_a_delay_is_refused_where_a_go_worker_would_run_it_at_once(world: World, version: str) -> None:
+    await world.client.admin.create_queue(Queue("GO", go_workers=True))
+    if version == SCHEDULES:
+        assert (await world.client.enqueue("work", queue="GO", delay=60)).state is TaskState.NEW
+        return
+    with pytest.raises(CannotWaitError, match="queue GO is the Go project's"):
+        await world.client.enqueue("work", queue="GO", delay=60, id="never")
+    with pytest.raises(TaskNotFoundError):
+        await world.client.load("never")
 
 
 async def test_a_failed_task_comes_back_when_its_delay_is_over(world: World, version: str) -> None:

@@ -167,6 +167,27 @@ async def test_a_dependency_that_go_enqueued_is_kept_here(go: Go) -> None:
     assert parent_end["at"] < world.calls(child)[0]["at"]
 
 
+async def test_our_child_runs_here_when_a_go_worker_has_completed_its_parent(go: Go) -> None:
+    world = go.world
+    for name in ("GO", "OURS"):
+        await world.client.admin.create_queue(Queue(name, max_run_time=timedelta(minutes=1), go_workers=name == "GO"))
+    bridge, handlers = world.crew.bridge("OURS"), world.crew.handlers("work")
+    await world.ready(bridge, handlers)
+    async with world.overhear("CHORIA_AJ.D.S.>") as parked:
+        parent = await world.client.enqueue("work", queue="GO", delay=2)
+        child = await world.client.enqueue(
+            "work", {"do": "parents"}, queue="OURS", dependencies=[parent], load_dependencies=True
+        )
+        await parked.message(lambda message: message.subject.endswith(child.id))
+    worker = go.start("work", "--queue", "GO")
+    await world.ready(worker)
+    # Nobody wakes it: it looks for itself, after 5 s.
+    ended = await world.ended(child.id, seconds=60)
+    assert (ended.state, list(ended.dependency_results)) == (TaskState.COMPLETE, [parent.id])
+    assert [call["id"] for call in await stop(worker)] == [parent.id]
+    assert (await go.load(child.id))["state"] == "complete"
+
+
 # Ours enqueues, Go runs.
 
 

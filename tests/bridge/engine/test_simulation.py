@@ -270,7 +270,9 @@ async def run(seed: int, here: Site) -> Trouble:
         trouble.bridge()
     now_ns = here.world.now_ns()
     for number, name in enumerate(names()):
-        parents = tuple(names()[number - 2 : number]) if number % 4 == 3 else ()
+        # 3 waits for 1 and 2, 7 for 5, 6 and 3, and so on: ends are passed on.
+        parents = tuple(names()[index] for index in (number - 2, number - 1, number - 4) if index >= 0)
+        parents = parents if number % 4 == 3 else ()
         deadline_ns = now_ns + trouble.chance.randint(1, 200) * NS_PER_S if number % 2 else None
         here.enqueue(name, dependencies=parents, deadline_ns=deadline_ns, max_tries=trouble.chance.randint(1, 6))
     await trouble.make()
