@@ -15,7 +15,7 @@ from aj_bridge.faces.cli.frame import leaf
 from aj_bridge.faces.conformance.cases import Case, Level, chosen
 from aj_bridge.faces.conformance.frames import Frame
 from aj_bridge.faces.conformance.runner import Outcome, Report, Verdict, run_cases
-from aj_bridge.faces.conformance.suite import CASES
+from aj_bridge.faces.conformance.suite import CASES, PRODUCER_CASES
 from aj_sdk.runner import loop_factory
 from aj_sdk.wire.names import check_name
 
@@ -31,6 +31,7 @@ _MARKS = {Outcome.PASSED: "[green]ok  [/green]", Outcome.FAILED: "[red]FAIL[/red
     "aj-bridge conformance -- ./my-responder",
     "aj-bridge conformance --type email:new --case 'deadline-*' --trace -- node responder.js",
     "aj-bridge conformance --known-failing known.txt --junit report.xml -- ./run",
+    "aj-bridge conformance --producer -- python my_producer.py",
     "aj-bridge conformance --list",
 )
 @click.option("--type", "task_type", default="conformance:task", show_default=True, help="Task type of most cases.")
@@ -41,6 +42,7 @@ _MARKS = {Outcome.PASSED: "[green]ok  [/green]", Outcome.FAILED: "[red]FAIL[/red
     "same and do not count; one that passes fails the run, until it is taken off the list.",
 )
 @click.option("--case", "patterns", multiple=True, metavar="GLOB", help="Only cases of this name; may be repeated.")
+@click.option("--producer", is_flag=True, help="Try a program that enqueues what standard input says.")
 @click.option("--list", "only_list", is_flag=True, help="List the cases and start nothing.")
 @click.option("--json", "-j", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--junit", type=click.Path(dir_okay=False, path_type=Path), help="Write a JUnit report to this file.")
@@ -61,6 +63,7 @@ def command(
     task_type: str,
     known_failing: Path | None,
     patterns: tuple[str, ...],
+    producer: bool,
     only_list: bool,
     as_json: bool,
     junit: Path | None,
@@ -73,10 +76,12 @@ def command(
     The command comes after `--`. It finds NATS_URL, AJ_TYPE, AJ_SUBJECT and AJ_QUEUE_GROUP in its environment; what the
     responder has to do in a case stands in the payload, see docs/conformance.md.
 
+    With --producer the command is started once a task; see the same page.
+
     Exit code 1 when a case of level must fails, 0 when none does.
     """
     check_name(task_type, "task type")
-    cases = chosen(CASES, patterns)
+    cases = chosen(PRODUCER_CASES if producer else CASES, patterns)
     if not cases:
         raise click.UsageError(f"no case is named {' or '.join(patterns)}; --list shows them")
     if only_list:
@@ -124,7 +129,7 @@ def command(
 def _known(file: Path) -> set[str]:
     lines = file.read_text(encoding="utf-8").splitlines()
     found = {line.partition("#")[0].strip() for line in lines} - {""}
-    strange = sorted(found - {case.name for case in CASES})
+    strange = sorted(found - {case.name for case in (*CASES, *PRODUCER_CASES)})
     if strange:
         raise click.UsageError(f"{file} names cases that there are not: {', '.join(strange)}; --list shows them")
     return found

@@ -14,7 +14,7 @@ from tests.test_docs import anchors
 from aj_bridge.faces.cli.main import aj_bridge_group
 from aj_bridge.faces.conformance.cases import Level, chosen
 from aj_bridge.faces.conformance.runner import Outcome, run_cases
-from aj_bridge.faces.conformance.suite import CASES
+from aj_bridge.faces.conformance.suite import CASES, PRODUCER_CASES
 
 ROOT = Path(__file__).parents[4]
 WRONG = (sys.executable, str(Path(__file__).with_name("wrong.py")))
@@ -67,7 +67,7 @@ def test_there_are_at_least_40_cases_each_with_a_name_of_its_own() -> None:
 
 def test_every_case_leads_to_a_heading_of_the_protocol() -> None:
     there = anchors(ROOT / "docs" / "protocol.md")
-    assert {case.anchor for case in CASES} <= there
+    assert {case.anchor for case in (*CASES, *PRODUCER_CASES)} <= there
 
 
 def test_every_case_of_level_must_is_caught_by_a_defect() -> None:
@@ -167,3 +167,32 @@ def test_a_command_that_ends_or_is_not_there_is_told(patience: Callable[[float],
     assert code == 1
     assert "the responder ended with 1 before it listened" in err
     assert "cannot start 'no-such-command'" in conformance("--case", "echo", "--", "no-such-command")[2]
+
+
+PRODUCER = str(ROOT / "interop" / "python" / "produce.py")
+WRONG_PRODUCER = str(Path(__file__).with_name("wrong_producer.py"))
+
+
+@server
+@long
+@pytest.mark.parametrize(
+    ("command", "caught"),
+    [
+        ((PRODUCER,), set()),
+        ((WRONG_PRODUCER, "none"), set()),
+        ((WRONG_PRODUCER, "no-item"), {"producer-item", "producer-twice"}),
+        ((WRONG_PRODUCER, "wrong-item"), {"producer-item"}),
+        ((WRONG_PRODUCER, "wrong-state"), {"producer-record"}),
+        ((WRONG_PRODUCER, "null-as-text"), {"producer-payload-none"}),
+        ((WRONG_PRODUCER, "fixed-tries"), {"producer-max-tries"}),
+        ((WRONG_PRODUCER, "microseconds"), {"producer-deadline"}),
+        ((WRONG_PRODUCER, "never-blocks"), {"producer-dependencies"}),
+        ((WRONG_PRODUCER, "says-no"), {case.name for case in PRODUCER_CASES}),
+    ],
+    ids=lambda value: str(value[-1]).rpartition("/")[2] if isinstance(value, tuple) else "",
+)
+async def test_a_producer_is_judged_by_what_it_stored(command: tuple[str, ...], caught: set[str]) -> None:
+    run = (sys.executable, *command)
+    report = await run_cases(run, PRODUCER_CASES, task_type="email:new", patience=TIMEOUT_FACTOR)
+    broken = {v.case.name: (v.expected, v.came) for v in report.verdicts if v.outcome is Outcome.FAILED}
+    assert set(broken) == caught, broken
