@@ -36,7 +36,7 @@ _DEADLINE: Final = "2999-02-28T23:59:59.123456789Z"
 _DEADLINE_NS: Final = 32477241599123456789
 
 
-class Stored:
+class _Stored:
     """What a producer stored.
 
     Args:
@@ -87,7 +87,7 @@ async def _run(stand: Stand, order: dict[str, Any]) -> int:
     return code
 
 
-async def _produce(stand: Stand, *, times: int = 1, **task: Any) -> Stored:
+async def _produce(stand: Stand, *, times: int = 1, **task: Any) -> _Stored:
     """Have a task enqueued, and return what is stored of it."""
     payload = task.pop("payload", b'{"to":"a@example.net"}')
     encoded = None if payload is None else base64.b64encode(payload).decode()
@@ -108,7 +108,7 @@ async def _produce(stand: Stand, *, times: int = 1, **task: Any) -> Stored:
     wanted = (order["id"], order["type"], order["queue"])
     seen = (record.id, record.type, record.queue)
     says(seen == wanted, f"id, type and queue {wanted}", str(seen))
-    return Stored(found.data, record, items)
+    return _Stored(found.data, record, items)
 
 
 async def _payload(stand: Stand, payload: bytes | None) -> None:
