@@ -293,17 +293,9 @@ class DeadLetters:
         """
         removed = 0
         for found in letters:
-            try:
-                await self._js.delete_message(DEAD_STREAM, found.sequence)
-            except RefusedError:
-                # What servers say of a message that is gone differs; where it stands, the refusal is one.
-                letter = found.letter
-                subject = dead_subject(letter.reason, letter.queue, letter.task_id)
-                standing = await self._js.last(DEAD_STREAM, subject)
-                if standing is not None and standing.sequence == found.sequence:
-                    raise
-            else:
-                removed += 1
+            letter = found.letter
+            subject = dead_subject(letter.reason, letter.queue, letter.task_id)
+            removed += await self._js.delete_standing(DEAD_STREAM, subject, found.sequence)
         return removed
 
     async def purge(self) -> int:

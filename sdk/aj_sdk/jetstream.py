@@ -334,6 +334,30 @@ class JetStream:
         """Remove one message; its bytes are not overwritten, which takes the server seven times as long (seen)."""
         await self.call(f"STREAM.MSG.DELETE.{stream}", {"seq": sequence, "no_erase": True})
 
+    async def delete_standing(self, stream: str, subject: str, sequence: int) -> bool:
+        """Remove the last message of a subject, if it is still the one of this sequence.
+
+        Never by a purge of the subject: on a work queue stream it makes the consumer of nats-server 2.15.1 forget items
+        of other subjects that are in flight. They stay in the stream, and are never delivered again (seen).
+
+        Returns:
+            Whether it stood, and is gone; False when it was gone, or another had taken its place.
+
+        Raises:
+            StoreError: the store failed or said no.
+        """
+        try:
+            await self.delete_message(stream, sequence)
+        except RefusedError as err:
+            if err.code == STREAM_NOT_FOUND:
+                return False
+            # What servers say of a message that is gone differs; where it stands, the refusal is one.
+            standing = await self.last(stream, subject)
+            if standing is not None and standing.sequence == sequence:
+                raise
+            return False
+        return True
+
     async def save_consumer(self, stream: str, config: Mapping[str, Any], action: str) -> dict[str, Any]:
         """Create or update a durable consumer.
 
@@ -361,17 +385,15 @@ class JetStream:
         request = {} if until_ns is None else {"pause_until": format_time(until_ns)}
         return await self.call(f"CONSUMER.PAUSE.{stream}.{consumer}", request)
 
-    async def purge(self, stream: str, subject: str = "", *, below: int = 0) -> int:
-        """Remove messages: all, those of a subject, or of a subject below a sequence.
+    async def purge(self, stream: str, subject: str = "") -> int:
+        """Remove all messages, or those of a subject.
+
+        Not on a work queue stream by a subject: see `delete_standing`.
 
         Returns:
             How many.
         """
-        request: dict[str, Any] = {}
-        if subject:
-            request["filter"] = subject
-        if below:
-            request["seq"] = below
+        request = {"filter": subject} if subject else {}
         return int((await self.call(f"STREAM.PURGE.{stream}", request)).get("purged", 0))
 
     async def stream_names(self, subject: str = "") -> list[str]:

@@ -408,17 +408,13 @@ class Store:
         return places
 
     async def remove_items(self, places: Iterable[Place]) -> None:
-        """Take items and schedules away, up to those that were found; newer ones survive.
+        """Take items and schedules away that were found; what has taken the place of one survives.
 
         Raises:
             StoreError: the store failed.
         """
         for place in places:
-            try:
-                await self.jetstream.purge(place.stream, place.subject, below=place.sequence + 1)
-            except RefusedError as err:
-                if err.code != STREAM_NOT_FOUND:
-                    raise
+            await self.jetstream.delete_standing(place.stream, place.subject, place.sequence)
 
     async def forget_attempts(self, task_id: str) -> None:
         """Remove what is known of the attempts at a task.

@@ -1,6 +1,7 @@
 """What producers and bridges do with tasks in JetStream, against a real server."""
 
 import asyncio
+import time
 
 import pytest
 from tests.sdk.lossy import LossyTransport
@@ -21,7 +22,14 @@ from aj_sdk.jetstream import STREAM_NOT_FOUND, JetStream
 from aj_sdk.queue import Queue
 from aj_sdk.store import Store
 from aj_sdk.transport import NatsTransport
-from aj_sdk.wire.names import DELAYED_STREAM, TASKS_STREAM, fired_subject, item_subject, queue_stream, task_subject
+from aj_sdk.wire.names import (
+    DELAYED_STREAM,
+    TASKS_STREAM,
+    fired_subject,
+    item_subject,
+    queue_stream,
+    task_subject,
+)
 from aj_sdk.wire.stamp import ItemRef, Stamp
 from aj_sdk.wire.state import TaskState
 from aj_sdk.wire.task import TaskRecord
@@ -305,3 +313,19 @@ async def test_unknown_keys_of_a_record_survive_a_save(prepared: Store) -> None:
     message = await prepared.jetstream.last(TASKS_STREAM, task_subject("t1"))
     assert message is not None
     assert b'"trace":{"a":[1]}' in message.data
+
+
+async def test_c1_an_item_is_taken_away_by_its_sequence_and_never_by_a_purge(prepared: Store) -> None:
+    """A purge by subject makes the server forget items of others that are in flight, for good (decision 48)."""
+    purges: list[str] = []
+    transport = prepared.jetstream.transport
+    await transport.subscribe("$JS.API.STREAM.PURGE.>", lambda message: purges.append(message.subject))
+    await prepared.publish_item("EMAIL", "t1")
+    await prepared.park_item("EMAIL", "t2", time.time_ns() + HOUR)
+    for task_id in ("t1", "t2"):
+        places = await prepared.find_items("EMAIL", task_id)
+        assert places
+        await prepared.remove_items(places)
+        await prepared.remove_items(places)  # they are gone already
+        assert await prepared.find_items("EMAIL", task_id) == []
+    assert purges == []
