@@ -165,12 +165,7 @@ class JetStreamSurvey:
     async def take_out(self, queue: str, task_id: str, sequence: int) -> None:
         """See `Survey`."""
         self._exhausted.pop((queue, sequence), None)
-        try:
-            # By subject and sequence: a message of that number that is gone is no error.
-            await self._js.purge(queue_stream(queue), item_subject(queue, task_id), below=sequence + 1)
-        except RefusedError as err:
-            if err.code != STREAM_NOT_FOUND:
-                raise
+        await self._js.delete_standing(queue_stream(queue), item_subject(queue, task_id), sequence)
 
     async def save(self, record: TaskRecord, expected: int) -> int:
         """See `Survey`."""
