@@ -250,8 +250,7 @@ def header_block(headers: Mapping[str, str]) -> bytes:
     """Write a header block; what would break it (CR, LF) becomes a space."""
     text = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
     if text.count("\n") != len(headers) or text.count("\r") != len(headers):
-        clean = {_one_line(name): _one_line(value) for name, value in headers.items()}
-        text = "".join([f"{name}: {value}\r\n" for name, value in clean.items()])
+        text = "".join([f"{_one_line(name)}: {_one_line(value)}\r\n" for name, value in headers.items()])
     return f"{_VERSION}\r\n{text}\r\n".encode("utf-8", "replace")
 
 

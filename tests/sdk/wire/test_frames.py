@@ -181,3 +181,7 @@ def test_a_header_can_not_break_out_of_its_line(headers: dict[str, str]) -> None
 )
 def test_usual_headers_are_read_as_they_were_written(headers: dict[str, str]) -> None:
     assert read_header_block(header_block(headers)) == headers
+
+
+def test_names_that_are_the_same_when_cleaned_keep_their_lines() -> None:
+    assert header_block({"": "", "\x85": "\r"}) == b"NATS/1.0\r\n: \r\n: \r\n\r\n"
