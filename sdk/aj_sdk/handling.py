@@ -47,7 +47,7 @@ class Task:
         clock: a monotonic clock in seconds.
     """
 
-    __slots__ = ("_call", "_clock", "_expires", "_log", "_logger", "_payload")
+    __slots__ = ("_call", "_cancelled", "_clock", "_expires", "_log", "_logger", "_payload")
 
     def __init__(
         self,
@@ -63,6 +63,7 @@ class Task:
         self._clock = clock
         self._log: TaskLog | None = None
         self._payload: Any = _UNREAD
+        self._cancelled = False
 
     def __repr__(self) -> str:
         return f"<Task {self.id} {self.type!r} of queue {self.queue!r}, try {self.tries}>"
@@ -152,6 +153,18 @@ class Task:
     def remaining(self) -> float:
         """Seconds until this try's reply must be in; 0 when it is too late."""
         return max(0.0, self._expires - self._clock())
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the bridge does not want the reply any more: the task was cancelled or taken away, or is too late.
+
+        A coroutine is cancelled then; a plain function that takes long looks here from time to time, and returns.
+        """
+        return self._cancelled
+
+    def mark_cancelled(self) -> None:
+        """Make `cancelled` true, as the runner does when the bridge says so."""
+        self._cancelled = True
 
     @property
     def dependency_results(self) -> Mapping[str, JSON | bytes]:

@@ -30,6 +30,7 @@ from aj_sdk.responder import close_call, open_call
 from aj_sdk.services import DEFAULT_SERVICES, Service, Services
 from aj_sdk.threads import Threads
 from aj_sdk.transport import drain, settle
+from aj_sdk.unwanted import UNWANTED, UNWANTED_SUBJECTS, UnwantedCalls
 from aj_sdk.wire.call import Failed, Reply
 
 __all__ = ["DEFAULT_CONCURRENCY", "DEFAULT_GRACE_S", "HandlerStats", "Runner", "loop_factory", "run"]
@@ -86,6 +87,7 @@ class Runner:
     3. cancels the rest and answers each `handler is shutting down`, so that its task is retried soon,
     4. flushes, so that all answers have left, and closes the connection if the runner opened it.
 
+    A coroutine whose reply the bridge does not want any more is cancelled; a plain function sees it (`Task.cancelled`).
     A coroutine that outruns its deadline is cancelled and its request answered `deadline exceeded`. A thread can't be
     cancelled: the request of a plain function is answered at the deadline all the same, but the function runs on and
     keeps its slot until it ends.
@@ -131,6 +133,8 @@ class Runner:
         self._slots = asyncio.Semaphore(concurrency)
         self._lanes = tuple(_Lane(service, concurrency) for service in chosen)
         self._threads = Threads()
+        self._unwanted = UnwantedCalls()
+        self._told: Subscription | None = None
         self._connection: NatsClient
         self._requests: set[asyncio.Task[None]] = set()
         self._work: set[asyncio.Future[Reply]] = set()
@@ -179,6 +183,7 @@ class Runner:
         else:
             self._connection = self._given
         try:
+            self._told = await self._connection.subscribe(UNWANTED_SUBJECTS, cb=self._on_unwanted)
             for lane in self._lanes:
                 lane.subscription = await self._connection.subscribe(
                     lane.service.subject,
@@ -235,6 +240,9 @@ class Runner:
         left = {*self._requests, *(work for work in self._work if isinstance(work, asyncio.Task))}
         if left:
             await asyncio.wait(left, timeout=_CANCEL_TIMEOUT_S)
+        if self._told is not None:
+            with contextlib.suppress(nats.errors.Error):
+                await self._told.unsubscribe()
         with contextlib.suppress(nats.errors.Error):
             if self._connection.is_connected:
                 await settle(self._connection)
@@ -287,6 +295,9 @@ class Runner:
             self._lost = True
             self._asked.set()
 
+    async def _on_unwanted(self, message: Msg) -> None:
+        self._unwanted.on_message(message.subject)
+
     async def _on_request(self, lane: _Lane, message: Msg) -> None:
         """Take a message; returns at once, because nats-py awaits it before it hands over the next one."""
         request = asyncio.create_task(self._handle(lane, message, time.monotonic(), time.time_ns()))
@@ -309,7 +320,8 @@ class Runner:
         if isinstance(opened, Task):
             try:
                 # A subscription that could not be taken back (the connection broke just then) may still bring some.
-                reply = _SHUTTING_DOWN if self._stopped else await self._reply(lane, opened)
+                with self._unwanted.watching(opened):
+                    reply = _SHUTTING_DOWN if self._stopped else await self._reply(lane, opened)
             except asyncio.CancelledError:
                 # We are cancelled by `_finish` alone, and then this task ends with its answer.
                 reply = _SHUTTING_DOWN
@@ -337,7 +349,9 @@ class Runner:
         work = begin(lane.service, task, self._threads)
         self._work.add(work)
         work.add_done_callback(functools.partial(self._free_slot, lane))
-        return await within_deadline(work, task)
+        self._unwanted.begun(task, work)
+        reply = await within_deadline(work, task)
+        return UNWANTED if task.cancelled and work.cancelled() else reply
 
     async def _take_slot(self, lane: _Lane, task: Task) -> Failed | None:
         """Wait for a slot of the handler's and one of the runner's; say why not when there is none in time."""
@@ -360,6 +374,10 @@ class Runner:
         else:
             await lane.slots.acquire()
             await self._slots.acquire()
+        if task.cancelled:
+            lane.slots.release()
+            self._slots.release()
+            return UNWANTED
         lane.in_flight += 1
         return None
 

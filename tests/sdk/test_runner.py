@@ -27,6 +27,7 @@ from aj_sdk.errors import NotConnectedError, RetryLater, Terminate, UsageError
 from aj_sdk.handling import Task
 from aj_sdk.runner import HandlerStats, Runner, run
 from aj_sdk.services import DEFAULT_SERVICES, Services
+from aj_sdk.unwanted import UNWANTED
 from aj_sdk.wire.call import Completed, Failed, Reply, Terminated, call_headers, read_reply
 from aj_sdk.wire.names import handler_subject
 from aj_sdk.wire.state import TaskState
@@ -921,3 +922,90 @@ def test_a_program_that_can_not_run_says_why_in_one_line(
 async def test_run_inside_an_event_loop_is_refused() -> None:
     with pytest.raises(UsageError, match="await Runner"):
         run()
+
+
+async def test_a_coroutine_whose_reply_is_not_wanted_is_cancelled(
+    connection: Client, bridge: Bridge, services: Services, gate: Gate
+) -> None:
+    ended: list[bool] = []
+
+    @services.service("stop")
+    async def stop(task: Task) -> None:
+        try:
+            await gate.wait()
+        finally:
+            ended.append(task.cancelled)
+
+    async with Runner(connection, services):
+        call = bridge.begin("stop")
+        await gate.arrived()
+        await bridge.connection.publish("CHORIA_AJ.CI.another", b"")
+        await bridge.connection.publish("CHORIA_AJ.CI.inv", b"")
+        assert await call == Failed("cancelled: the bridge does not want the reply any more")
+    assert ended == [True]
+
+
+async def test_a_plain_function_sees_that_its_reply_is_not_wanted(
+    connection: Client, bridge: Bridge, services: Services
+) -> None:
+    began = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    @services.service("stop")
+    def stop(task: Task) -> str:
+        loop.call_soon_threadsafe(began.set)
+        while not task.cancelled and task.remaining:
+            time.sleep(0.01)
+        return f"cancelled: {task.cancelled}"
+
+    async with Runner(connection, services):
+        call = bridge.begin("stop")
+        await began.wait()
+        await bridge.connection.publish("CHORIA_AJ.CI.inv", b"")
+        assert await call == Completed(b"cancelled: True")
+
+
+@contextlib.contextmanager
+def unwanted_seen() -> Iterator[asyncio.Event]:
+    """Give what is set when a handler's log says that its call is not wanted."""
+    seen = asyncio.Event()
+
+    class OnRecord(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "does not want the reply" in record.getMessage():
+                seen.set()
+
+    logger, handler = logging.getLogger("aj_sdk.task"), OnRecord()
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        yield seen
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+async def test_a_call_that_waits_for_a_slot_and_is_not_wanted_never_begins(
+    connection: Client, bridge: Bridge, services: Services, gate: Gate
+) -> None:
+    @services.service("stop", concurrency=1)
+    async def stop(task: Task) -> None:
+        await gate.wait(task.invocation)
+
+    async with Runner(connection, services, backlog=1):
+        body, headers = bridge.request("stop", None, 60)
+        first = asyncio.create_task(bridge.ask("stop", body, headers | {"AJ-Invocation": "first"}))
+        await gate.arrived()
+        inbox = bridge.connection.new_inbox()
+        second = await bridge.connection.subscribe(inbox)
+        await bridge.connection.publish("CHORIA_AJ.H.T.stop", body, inbox, headers | {"AJ-Invocation": "second"})
+        await bridge.ask("stop", body, headers | {"AJ-Invocation": "refused"})  # so the second one waits by now
+        with unwanted_seen() as seen:
+            await bridge.connection.publish("CHORIA_AJ.CI.second", b"")
+            await seen.wait()
+        gate.open()
+        await first
+        answer = await second.next_msg(timeout=20)
+        assert read_reply(answer.headers, answer.data) == UNWANTED
+        assert gate.waiting == 0
