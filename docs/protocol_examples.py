@@ -133,7 +133,7 @@ def _request() -> str:
     assert task.tried_ns is not None
     headers = call_headers(
         task,
-        invocation=f"{BRIDGE}.17",
+        invocation=f"{BRIDGE}-EMAIL-17",
         now_ns=task.tried_ns,
         give_up_ns=task.tried_ns + QUEUE.max_run_time_ns,
     )

@@ -51,7 +51,7 @@ class Call:
     @property
     def bridge(self) -> str:
         """The bridge that made it."""
-        return self.invocation.rpartition(".")[0]
+        return self.invocation.partition("-")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +169,7 @@ def _starts(saves: Sequence[Save], calls: Sequence[Call]) -> Iterable[str]:
     if saves and saves[-1].state == "complete" and calls:
         # The recorded result is the reply of a call of the try that was saved last.
         winners = {call.invocation for call in calls if call.tries == saves[-1].tries}
-        if saves[-1].owner not in {invocation.rpartition(".")[0] for invocation in winners}:
+        if saves[-1].owner not in {invocation.partition("-")[0] for invocation in winners}:
             yield "completed by a bridge that made no call of the last try"
 
 

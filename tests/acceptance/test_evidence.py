@@ -14,7 +14,7 @@ def save(state: str, tries: int = 0, owner: str = "B1", **body: Any) -> Save:
 
 
 def call(tries: int = 1, began: float = 1.0, ended: float | None = 2.0, invocation: str = "") -> Call:
-    return Call(task="T", tries=tries, invocation=invocation or f"B1.{tries}", pid=1, began=began, ended=ended)
+    return Call(task="T", tries=tries, invocation=invocation or f"B1-Q-{tries}", pid=1, began=began, ended=ended)
 
 
 def faults(saves: Sequence[Save], calls: Sequence[Call], **conditions: Any) -> list[str]:
@@ -40,8 +40,8 @@ def test_a_run_with_a_retry_is_faultless() -> None:
         ([*GOOD, save("active", 2), save("complete", 2)], [call(), call(2, 3, 4)], "active follows complete"),
         ([save("new"), save("complete", 1)], [call()], "complete follows new"),
         ([save("new"), save("active", 1)], [call()], "is active at the end"),
-        (GOOD, [call(), call(invocation="B1.7", began=3, ended=4)], "tries [1] started more than once"),
-        (GOOD, [call(invocation="B2.1")], "started without an accepted save"),
+        (GOOD, [call(), call(invocation="B1-Q-7", began=3, ended=4)], "tries [1] started more than once"),
+        (GOOD, [call(invocation="B2-Q-1")], "started without an accepted save"),
         (GOOD, [call(2)], "started without an accepted save"),
         ([save("new"), save("active", 3), save("expired", 3, max_tries=2)], [], "3 tries of 2"),
         ([save("new"), save("active", 1), save("complete", 1, owner="B2")], [call()], "made no call of the last try"),
@@ -73,7 +73,7 @@ def test_a_task_that_nobody_enqueued_is_found() -> None:
 
 
 def test_a_call_of_a_process_that_died_ends_with_it() -> None:
-    line = {"what": "began", "task": "T", "try": 1, "invocation": "B1.1", "pid": 7, "at": 1.0}
+    line = {"what": "began", "task": "T", "try": 1, "invocation": "B1-Q-1", "pid": 7, "at": 1.0}
     assert [each.ended for each in read_calls([line], {7: 2.0})] == [2.0]
     assert [each.ended for each in read_calls([line], {})] == [None]
     assert [each.ended for each in read_calls([line, {**line, "what": "ended", "at": 1.5}], {7: 2.0})] == [1.5]

@@ -104,7 +104,7 @@ class Calls:
         meter.add(m.BUSY, 1)
         try:
             invocation = Invocation(
-                id=f"{self._parts.owner}.{next(self._invocations)}",
+                id=f"{self._parts.owner}-{record.queue}-{next(self._invocations)}",
                 task=record,
                 route=route,
                 run_time_ns=self._parts.storage.items.settings.max_run_time_ns,

@@ -34,7 +34,7 @@ def task(task_type: str) -> TaskRecord:
 def wanted(
     record: TaskRecord, route: str = EACH, run_time_ns: int = MINUTE, encoding: Encoding = Encoding.JSON
 ) -> Invocation:
-    return Invocation("b1.7", record, Route(type=route, encoding=encoding), run_time_ns)
+    return Invocation("b1-Q-7", record, Route(type=route, encoding=encoding), run_time_ns)
 
 
 @pytest.fixture
@@ -79,10 +79,10 @@ async def test_a_call_carries_the_task_and_what_a_handler_may_rely_on(
     assert headers == {
         "AJ-Content-Type": "application/x-asyncjobs-task+json",
         "AJ-Protocol": "1.1",
-        "AJ-Invocation": "b1.7",
+        "AJ-Invocation": "b1-Q-7",
         "AJ-Task-Id": "a",
         "AJ-Task-Try": "3",
-        "AJ-Cancel-Subject": "CHORIA_AJ.CI.b1.7",
+        "AJ-Cancel-Subject": "CHORIA_AJ.CI.b1-Q-7",
     }
     assert 57_000 <= timeout_ms <= 58_000
     assert abs(deadline_ns - time.time_ns() - timeout_ms * NS_PER_MS) < 30 * NS_PER_S
@@ -182,7 +182,7 @@ async def test_a_route_may_have_its_tasks_in_messagepack(handlers: RemoteHandler
 async def told_to_stop(transport: NatsTransport) -> AsyncIterator[asyncio.Event]:
     """Listen as the handler of the call does."""
     told = asyncio.Event()
-    subscription = await transport.subscribe("CHORIA_AJ.CI.b1.7", lambda _message: told.set())
+    subscription = await transport.subscribe("CHORIA_AJ.CI.b1-Q-7", lambda _message: told.set())
     await settle(transport._nc)
     try:
         yield told

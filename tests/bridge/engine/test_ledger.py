@@ -8,6 +8,7 @@ from tests.virtual_time import virtual_time
 from aj_bridge.engine.router import Route, Router
 from aj_sdk.wire.attempt import Attempt, AttemptOutcome
 from aj_sdk.wire.call import Cause, Failed, Terminated
+from aj_sdk.wire.names import is_name
 from aj_sdk.wire.state import TaskState
 from aj_sdk.wire.times import NS_PER_S
 
@@ -30,7 +31,13 @@ async def test_attempts_that_did_not_complete_are_kept_and_others_cost_nothing()
         await here.ended("a")
     assert outcomes(here, "a") == [(1, "failed", "no such host"), (2, "deadline", "silence")]
     first = told(here, "a")[0]
-    assert (first.bridge, first.invocation, first.kind, first.handler) == ("b1", "b1.1", "remote", "CHORIA_AJ.H.T.t")
+    assert (first.bridge, first.invocation, first.kind, first.handler) == (
+        "b1",
+        f"b1-{first.queue}-1",
+        "remote",
+        "CHORIA_AJ.H.T.t",
+    )
+    assert is_name(first.invocation)  # one token of the subject on which its handler is told to stop
     assert first.ended_ns >= first.started_ns > 0
     assert told(here, "b") == []  # a type without a route is no attempt
 
