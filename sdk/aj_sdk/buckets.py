@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from aj_sdk import streams
-from aj_sdk.errors import NoRespondersError, RefusedError
+from aj_sdk.errors import NoRespondersError, OutcomeUnknownError, RefusedError
 from aj_sdk.jetstream import (
     EXPECTED_LAST_SUBJECT_SEQUENCE,
     STREAM_NAME_IN_USE,
@@ -19,7 +19,7 @@ from aj_sdk.jetstream import (
     StoredMessage,
 )
 from aj_sdk.wire.headers import find_header
-from aj_sdk.wire.names import bucket_stream, bucket_subject
+from aj_sdk.wire.names import API_PREFIX, bucket_stream, bucket_subject
 from aj_sdk.wire.times import NS_PER_S, parse_time
 
 __all__ = ["KEY_TTLS_LEVEL", "Bucket", "Entry"]
@@ -60,6 +60,8 @@ class Bucket:
         self._js = jetstream
         self._name = name
         self._stream = bucket_stream(name)
+        # The server maps no plain $KV to a domain's buckets; what is below the API's prefix it does. So nats.go writes.
+        self._writes_below = "" if jetstream.prefix == API_PREFIX else f"{jetstream.prefix}."
 
     async def ensure(
         self, *, max_age_ns: int = 0, key_ttls: bool = False, memory: bool = False, replicas: int = 1
@@ -168,13 +170,18 @@ class Bucket:
 
     async def _write(self, key: str, value: bytes, headers: dict[str, str]) -> int | None:
         try:
-            return await self._js.publish(bucket_subject(self._name, key), value, headers)
+            return await self._js.publish(self._writes_below + bucket_subject(self._name, key), value, headers)
         except RefusedError as err:
             if err.code in WRONG_LAST_SEQUENCE:
                 return None
             raise
         except NoRespondersError as err:
             raise RefusedError(f"bucket {self._name}", STREAM_NOT_FOUND, "not found") from err
+        except OutcomeUnknownError as err:
+            # Over a leaf node nobody says that there is no such bucket.
+            if await self._js.stream_info(self._stream) is None:
+                raise RefusedError(f"bucket {self._name}", STREAM_NOT_FOUND, "not found") from err
+            raise
 
     async def _last(self, key: str) -> StoredMessage | None:
         try:

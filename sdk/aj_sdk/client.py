@@ -45,8 +45,10 @@ from aj_sdk.unique import Unique, UniqueKeys
 from aj_sdk.wire.attempt import Attempt
 from aj_sdk.wire.event import Event, TaskStateEvent, parse_event
 from aj_sdk.wire.names import (
+    API_PREFIX,
     ATTEMPTS_STREAM,
     DEFAULT_QUEUE,
+    EVENT_PREFIX,
     EVENTS,
     attempts_subject,
     queue_stream,
@@ -75,6 +77,7 @@ class Client:
     Args:
         connection: an open nats-py connection of the program's; it is used, never closed.
         jetstream_prefix: subject prefix of the JetStream API, for a domain or an imported account.
+        jetstream_event_prefix: subject prefix of JetStream's events, for an imported account.
         timeout: seconds to wait for each answer of the server.
         signer: signs each task that is enqueued.
         verifier: refuses to load tasks without a valid signature.
@@ -84,7 +87,8 @@ class Client:
         self,
         connection: Connection | None = None,
         *,
-        jetstream_prefix: str = "$JS.API",
+        jetstream_prefix: str = API_PREFIX,
+        jetstream_event_prefix: str = EVENT_PREFIX,
         timeout: float = 5.0,
         signer: Signer | None = None,
         verifier: Verifier | None = None,
@@ -94,6 +98,7 @@ class Client:
         self._connection = connection
         self._options: ConnectOptions | None = None
         self._prefix = jetstream_prefix
+        self._event_prefix = jetstream_event_prefix
         self._timeout = timeout
         self._stack: AsyncExitStack | None = None
         self._store: Store | None = None
@@ -138,7 +143,13 @@ class Client:
         if options is None:
             flags = ConnectionFlags(server=server or "", context=context or "")
             options = resolve_connection(flags, os.environ, name=name)
-        client = cls(jetstream_prefix=options.js_prefix, timeout=timeout, signer=signer, verifier=verifier)
+        client = cls(
+            jetstream_prefix=options.js_prefix,
+            jetstream_event_prefix=options.js_event_prefix,
+            timeout=timeout,
+            signer=signer,
+            verifier=verifier,
+        )
         client._options = options
         return client
 
@@ -154,7 +165,9 @@ class Client:
                 stack.push_async_callback(connection.close)
             # A connection of the program's is left as it is.
             transport = await stack.enter_async_context(open_transport(connection, fast=self._connection is None))
-            jetstream = JetStream(transport, prefix=self._prefix, timeout=self._timeout)
+            jetstream = JetStream(
+                transport, prefix=self._prefix, event_prefix=self._event_prefix, timeout=self._timeout
+            )
             self._store = Store(jetstream)
             self._unique = UniqueKeys(self._store)
             self._admin = Admin(jetstream, self._store, self._signer)

@@ -22,6 +22,7 @@ from aj_sdk.context import NatsContext, Secret, context_exists, load_context, se
 from aj_sdk.credentials import Credentials
 from aj_sdk.errors import InvalidConfigError, NotConnectedError
 from aj_sdk.servers import DEFAULT_SERVER, mask_url, split_servers
+from aj_sdk.wire.names import API_PREFIX, EVENT_PREFIX
 
 __all__ = [
     "DEFAULT_CONTEXT",
@@ -67,6 +68,7 @@ class ConnectOptions:
         inbox_prefix: subject prefix of inboxes.
         jetstream_domain: JetStream domain, empty for none.
         jetstream_api_prefix: subject prefix of the JetStream API, empty for the usual one; wins over the domain.
+        jetstream_event_prefix: subject prefix of JetStream's events, empty for the usual one.
         timeout: seconds until the first connect is given up.
     """
 
@@ -87,6 +89,7 @@ class ConnectOptions:
     inbox_prefix: str = "_INBOX"
     jetstream_domain: str = ""
     jetstream_api_prefix: str = ""
+    jetstream_event_prefix: str = ""
     timeout: float = 5.0
 
     @classmethod
@@ -137,6 +140,7 @@ class ConnectOptions:
             inbox_prefix=context.inbox_prefix or "_INBOX",
             jetstream_domain=context.jetstream_domain,
             jetstream_api_prefix=context.jetstream_api_prefix,
+            jetstream_event_prefix=context.jetstream_event_prefix,
         )
 
     @property
@@ -144,7 +148,12 @@ class ConnectOptions:
         """Subject prefix of the JetStream API, without a dot at its end."""
         if self.jetstream_api_prefix:
             return self.jetstream_api_prefix
-        return f"$JS.{self.jetstream_domain}.API" if self.jetstream_domain else "$JS.API"
+        return f"$JS.{self.jetstream_domain}.API" if self.jetstream_domain else API_PREFIX
+
+    @property
+    def js_event_prefix(self) -> str:
+        """Subject prefix of JetStream's events, without a dot at its end."""
+        return self.jetstream_event_prefix or EVENT_PREFIX
 
     @property
     def where(self) -> str:

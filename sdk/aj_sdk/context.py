@@ -73,6 +73,7 @@ class NatsContext:
         inbox_prefix: subject prefix of inboxes, empty for the usual one.
         jetstream_domain: JetStream domain, empty for none.
         jetstream_api_prefix: subject prefix of the JetStream API, empty for the usual one.
+        jetstream_event_prefix: subject prefix of JetStream's events, empty for the usual one.
     """
 
     name: str
@@ -92,6 +93,7 @@ class NatsContext:
     inbox_prefix: str = ""
     jetstream_domain: str = ""
     jetstream_api_prefix: str = ""
+    jetstream_event_prefix: str = ""
 
 
 def known_contexts(environ: Mapping[str, str]) -> tuple[str, ...]:
@@ -157,6 +159,7 @@ def load_context(name: str, environ: Mapping[str, str]) -> NatsContext:
         inbox_prefix=reader.subject("inbox_prefix"),
         jetstream_domain=reader.subject("jetstream_domain"),
         jetstream_api_prefix=reader.subject("jetstream_api_prefix"),
+        jetstream_event_prefix=reader.subject("jetstream_event_prefix"),
     )
     if (context.cert is None) != (context.key is None):
         reader.faults.append("cert, key: one needs the other")

@@ -14,6 +14,7 @@ import msgspec
 from aj_sdk.errors import MessageTooLargeError, NoRespondersError, OutcomeUnknownError, RefusedError
 from aj_sdk.transport import Inbox, Message, Transport
 from aj_sdk.wire.codec import encode_json
+from aj_sdk.wire.names import API_PREFIX, EVENT_PREFIX
 from aj_sdk.wire.times import format_time
 
 __all__ = [
@@ -87,14 +88,27 @@ class JetStream:
     Args:
         transport: the connection.
         prefix: `$JS.API`, or a domain's or an account's own.
+        event_prefix: `$JS.EVENT`, or what another account's events are imported as.
         timeout: seconds to wait for each answer.
     """
 
-    def __init__(self, transport: Transport, *, prefix: str = "$JS.API", timeout: float = 5.0) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        prefix: str = API_PREFIX,
+        event_prefix: str = EVENT_PREFIX,
+        timeout: float = 5.0,
+    ) -> None:
         self.transport = transport
         self.prefix = prefix
+        self.event_prefix = event_prefix
         self.timeout = timeout
         self._no_batch: set[str] = set()
+        # Over a leaf node what is sent to a stream that gives no direct gets is lost, where else the answer is that
+        # nobody listens (seen with 2.15.1): then whether it gives them has to be known before.
+        self._lossy = prefix != API_PREFIX
+        self._gives_direct: set[str] = set()
 
     async def call(self, verb: str, request: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Ask the API.
@@ -218,6 +232,8 @@ class JetStream:
         body = encode_json(request)
         if len(body) > _BATCH_BYTES:
             raise MessageTooLargeError(len(body), _BATCH_BYTES)
+        if self._lossy and not await self._is_direct(stream):
+            raise NoRespondersError(stream)
         batch = _Batch()
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -248,10 +264,23 @@ class JetStream:
             async with asyncio.timeout(self.timeout):
                 await done
         except TimeoutError:
+            self._gives_direct.discard(stream)
+            if not await self._is_direct(stream):
+                self._lossy = True
+                raise NoRespondersError(stream) from None
             raise OutcomeUnknownError(f"direct get from {stream}") from None
         finally:
             inbox.close()
         return batch
+
+    async def _is_direct(self, stream: str) -> bool:
+        """Say whether a stream gives direct gets; asked until it does."""
+        if stream not in self._gives_direct:
+            info = await self.stream_info(stream)
+            if info is None or not info["config"].get("allow_direct"):
+                return False
+            self._gives_direct.add(stream)
+        return True
 
     async def scan(self, stream: str, subject: str, start: int = 1) -> AsyncIterator[StoredMessage]:
         """Read the messages of a subject (wildcards allowed) from a sequence on, in the stream's order.

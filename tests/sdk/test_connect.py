@@ -112,6 +112,8 @@ def test_a_url_with_credentials_becomes_options_that_hide_them() -> None:
 
 def test_a_context_becomes_options(environ: dict[str, str], add_context: AddContext) -> None:
     add_context("c", user="u", password="p", tls_first=True, inbox_prefix="_I", jetstream_domain="hub", token="t")
+    add_context("d", jetstream_event_prefix="JS.acc.EVENT")
+    assert resolve_connection(ConnectionFlags(context="d"), environ).js_event_prefix == "JS.acc.EVENT"
     assert resolve_connection(ConnectionFlags(context="c"), environ, name="me") == ConnectOptions(
         context="c",
         name="me",
@@ -135,6 +137,7 @@ def test_a_contexts_own_credentials_win_over_its_url(environ: dict[str, str], ad
 
 def test_the_jetstream_api_prefix_follows_domain_and_prefix() -> None:
     assert ConnectOptions().js_prefix == "$JS.API"
+    assert ConnectOptions().js_event_prefix == "$JS.EVENT"
     assert ConnectOptions(jetstream_domain="hub").js_prefix == "$JS.hub.API"
     assert ConnectOptions(jetstream_domain="hub", jetstream_api_prefix="JS.acc.API").js_prefix == "JS.acc.API"
 

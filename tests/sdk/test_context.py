@@ -56,6 +56,7 @@ def test_every_supported_key_is_read(load: Load, tmp_path: Path) -> None:
         inbox_prefix="_INBOX_alice",
         jetstream_domain="hub",
         jetstream_api_prefix="JS.acc.API.",
+        jetstream_event_prefix="JS.acc.EVENT.",
         color_scheme="red",
         something_new={"ignored": True},
     )
@@ -73,6 +74,7 @@ def test_every_supported_key_is_read(load: Load, tmp_path: Path) -> None:
         inbox_prefix="_INBOX_alice",
         jetstream_domain="hub",
         jetstream_api_prefix="JS.acc.API",
+        jetstream_event_prefix="JS.acc.EVENT",
     )
 
 

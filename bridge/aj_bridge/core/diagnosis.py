@@ -3,13 +3,13 @@
 Pure: takes values, gives values. What can't be learned over NATS is said, not guessed.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Final
 
 import msgspec
 
-from aj_sdk.wire.names import DELAYED_STREAM, TASKS_STREAM
+from aj_sdk.wire.names import API_PREFIX, DELAYED_STREAM, TASKS_STREAM
 from aj_sdk.wire.times import NS_PER_MS, NS_PER_S, format_duration
 
 __all__ = ["Facts", "Finding", "Level", "diagnose"]
@@ -59,6 +59,9 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         streams: our streams by name, with their configuration; None for one that is missing.
         skew_ns: how far the server's clock is ahead of ours; None where it does not tell.
         unanswered: requests that got no answer or a refusal, with what came instead.
+        api_prefix: subject prefix of the JetStream API that was asked.
+        domain: JetStream domain that answered, empty for none.
+        stored_twice: our streams that the JetStream of the server we are connected to, another one, has too.
     """
 
     api_level: int
@@ -71,13 +74,16 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     streams: Mapping[str, Mapping[str, Any] | None]
     skew_ns: int | None = None
     unanswered: Mapping[str, str] = {}
+    api_prefix: str = API_PREFIX
+    domain: str = ""
+    stored_twice: Sequence[str] = ()
 
 
 def diagnose(facts: Facts) -> list[Finding]:
     """Return what is to be said, the worst first."""
     found = [
         finding
-        for check in (_server, _durability, _clock, _sizes, _account, _reading, _rights)
+        for check in (_server, _durability, _clock, _sizes, _account, _reading, _rights, _elsewhere)
         for finding in check(facts)
     ]
     return sorted(found, key=lambda finding: list(Level).index(finding.level))
@@ -235,5 +241,26 @@ def _rights(facts: Facts) -> Iterator[Finding]:
         "what may be published can't be asked; a bridge says in its log what was refused",
         "permissions",
         "see docs/operations.md, Permissions",
+        Level.INFO,
+    )
+
+
+def _elsewhere(facts: Facts) -> Iterator[Finding]:
+    if facts.api_prefix == API_PREFIX:
+        return
+    where = f"JetStream domain {facts.domain}" if facts.domain else f"JetStream of {facts.api_prefix}"
+    if facts.stored_twice:
+        yield _warn(
+            "the server that we are connected to has a JetStream of its own, and these streams in it too: "
+            f"{', '.join(facts.stored_twice)}; what is published is stored in both",
+            where,
+            "remove them from one of the two, after a look for tasks in them",
+            Level.ERROR,
+        )
+    yield _warn(
+        f"JetStream is reached under {facts.api_prefix}; tasks, calls of handlers and events go by plain subjects",
+        where,
+        "let CHORIA_AJ.>, AJ.BRIDGE.>, $SRV.>, $JS.ACK.> and the advisories through (docs/operations.md, A JetStream "
+        "elsewhere)",
         Level.INFO,
     )

@@ -19,12 +19,14 @@ from aj_sdk.jetstream import JetStream
 from aj_sdk.store import HEADROOM
 from aj_sdk.wire.dead import DeadLetter
 from aj_sdk.wire.names import (
+    API_PREFIX,
     ATTEMPTS_STREAM,
     DEAD_STREAM,
     DELAYED_STREAM,
     DEPS_STREAM,
     ELECTIONS_BUCKET,
     ITEM_SUBJECTS,
+    QUEUE_STREAM_PREFIX,
     TASKS_STREAM,
     bucket_stream,
 )
@@ -97,7 +99,25 @@ async def learn(jetstream: JetStream) -> Facts:
         streams=found,
         skew_ns=skew_ns,
         unanswered=unanswered,
+        api_prefix=jetstream.prefix,
+        domain=str(info.get("domain") or ""),
+        stored_twice=await _stored_twice(jetstream, info),
     )
+
+
+async def _stored_twice(jetstream: JetStream, info: Mapping[str, Any]) -> list[str]:
+    """Find our streams in the JetStream of the server that we are connected to, where we use another one."""
+    if jetstream.prefix == API_PREFIX:
+        return []
+    here = JetStream(jetstream.transport, timeout=jetstream.timeout)
+    try:
+        if (await here.call("INFO")).get("domain") == info.get("domain"):
+            return []
+        return sorted(
+            name for name in await here.stream_names() if name in _OURS or name.startswith(QUEUE_STREAM_PREFIX)
+        )
+    except StoreError:
+        return []  # it has none, or we may not ask
 
 
 async def would_sweep(jetstream: JetStream, after_s: float) -> list[Repair]:

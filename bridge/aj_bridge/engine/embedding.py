@@ -25,7 +25,7 @@ from aj_sdk.fast import open_transport
 from aj_sdk.jetstream import JetStream
 from aj_sdk.queue import Queue
 from aj_sdk.store import Store
-from aj_sdk.wire.names import DEFAULT_QUEUE
+from aj_sdk.wire.names import API_PREFIX, DEFAULT_QUEUE, EVENT_PREFIX
 from aj_sdk.wire.queue import default_queue
 from aj_sdk.wire.signing import Verifier
 
@@ -45,6 +45,9 @@ class Bridge:
         router: which types it takes, and where they go; None for each to remote handlers by its own name.
         connection: a connection that the program has, which is left open; or options, to make one; None for what the
             environment says (`AJ_SERVER`, `AJ_CONTEXT`, ...).
+        jetstream_prefix: subject prefix of the JetStream API on that connection, for a domain (`$JS.hub.API`) or an
+            imported account; None for the usual one. Options and the environment have their own.
+        jetstream_event_prefix: subject prefix of JetStream's events on that connection, the same way.
         concurrency: tasks in hand at a time, over all queues.
         policy: the backoff of routes that have none of their own.
         grace: how long tasks in hand may take when it stops.
@@ -63,6 +66,8 @@ class Bridge:
         router: Router | None = None,
         *,
         connection: Connection | ConnectOptions | None = None,
+        jetstream_prefix: str | None = None,
+        jetstream_event_prefix: str | None = None,
         concurrency: int = 100,
         policy: RetryPolicy = POLICIES["default"],
         grace: timedelta = timedelta(seconds=30),
@@ -85,6 +90,10 @@ class Bridge:
             keep_all_attempts=keep_all_attempts,
         )
         self._given = connection
+        if not isinstance(connection, Connection) and (jetstream_prefix or jetstream_event_prefix):
+            raise UsageError("the prefixes belong to a connection that is given; ConnectOptions have their own")
+        self._prefix = jetstream_prefix or API_PREFIX
+        self._event_prefix = jetstream_event_prefix or EVENT_PREFIX
         self._meter = meter
         self._engine: Engine | None = None
         self._asked = 0
@@ -120,8 +129,9 @@ class Bridge:
         if self._engine is not None:
             raise UsageError("a bridge runs once; make another one")
         async with AsyncExitStack() as stack:
-            connection, prefix = await self._connect(stack)
-            jetstream = JetStream(await stack.enter_async_context(open_transport(connection)), prefix=prefix)
+            connection = await self._connect(stack)
+            transport = await stack.enter_async_context(open_transport(connection))
+            jetstream = JetStream(transport, prefix=self._prefix, event_prefix=self._event_prefix)
             await self._need_queues(jetstream)
             self._engine = Engine(jetstream, self._options, self._meter)
             for _ in range(self._asked):
@@ -154,13 +164,14 @@ class Bridge:
         self.stop()
         await self._running
 
-    async def _connect(self, stack: AsyncExitStack) -> tuple[Connection, str]:
+    async def _connect(self, stack: AsyncExitStack) -> Connection:
         if isinstance(self._given, Connection):
-            return self._given, "$JS.API"
+            return self._given
         options = self._given or resolve_connection(ConnectionFlags(), os.environ, name="aj-bridge")
         connection = await connect(options, on_closed=self._on_closed)
         stack.push_async_callback(connection.close)
-        return connection, options.js_prefix
+        self._prefix, self._event_prefix = options.js_prefix, options.js_event_prefix
+        return connection
 
     def _on_closed(self) -> None:
         if not self._asked:

@@ -11,6 +11,7 @@ from aj_sdk.errors import InvalidNameError
 
 __all__ = [
     "ACK_PREFIX",
+    "API_PREFIX",
     "ATTEMPTS_STREAM",
     "ATTEMPTS_SUBJECTS",
     "CANCEL_SUBJECTS",
@@ -23,6 +24,7 @@ __all__ = [
     "DEPS_SUBJECTS",
     "ELECTIONS_BUCKET",
     "EVENTS",
+    "EVENT_PREFIX",
     "HANDLER_QUEUE_GROUP",
     "H_CANCEL_SUBJECT",
     "H_CONTENT_TYPE",
@@ -115,6 +117,8 @@ EVENTS: Final = "CHORIA_AJ.E.>"
 TASK_STATE_EVENTS: Final = "CHORIA_AJ.E.task_state.*"
 HANDLER_QUEUE_GROUP: Final = "q"
 ACK_PREFIX: Final = "$JS.ACK."
+API_PREFIX: Final = "$JS.API"
+EVENT_PREFIX: Final = "$JS.EVENT"
 
 PROTOCOL: Final = "1.1"
 TASK_JSON: Final = "application/x-asyncjobs-task+json"

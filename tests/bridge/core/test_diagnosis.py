@@ -38,6 +38,12 @@ TASKS = SOUND["streams"][TASKS_STREAM]
 @pytest.mark.parametrize(
     ("changes", "level", "where", "what"),
     [
+        (
+            {"api_prefix": "$JS.hub.API", "domain": "hub", "stored_twice": ["CHORIA_AJ_TASKS"]},
+            Level.ERROR,
+            "JetStream domain hub",
+            "CHORIA_AJ_TASKS; what is published is stored in both",
+        ),
         ({"api_level": 1, "version": "2.11.0"}, Level.WARNING, "2.11.0", "older than 2.12"),
         ({"api_level": 0, "version": ""}, Level.WARNING, "nats-server", "older than 2.11"),
         ({"version": "2.12.8"}, Level.WARNING, "2.12.8", "waiting items"),

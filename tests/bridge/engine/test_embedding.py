@@ -9,6 +9,7 @@ import pytest
 import aj_bridge
 from aj_bridge import Bridge, Route, Router
 from aj_sdk import Client, Queue, QueueNotFoundError, Services, Task, UsageError
+from aj_sdk.errors import NoRespondersError
 from aj_sdk.ids import new_id
 from aj_sdk.transport import NatsTransport
 
@@ -81,3 +82,11 @@ def test_the_package_promises_what_a_program_needs() -> None:
         *("Bridge", "Route", "RouteKind", "Router", "RetryPolicy"),
         *("Handle", "Invocation", "Middleware", "Outcome", "chain"),
     }
+
+
+async def test_a_given_connection_may_have_its_jetstream_under_another_prefix(transport: NatsTransport) -> None:
+    connection = transport._nc
+    with pytest.raises(NoRespondersError, match=r"JS\.elsewhere\.API\."):
+        await Bridge(f"Q-{new_id()}", connection=connection, jetstream_prefix="JS.elsewhere.API").run()
+    with pytest.raises(UsageError, match="belong to a connection that is given"):
+        Bridge("Q", jetstream_prefix="JS.elsewhere.API")

@@ -89,7 +89,7 @@ async def _run(config: BridgeConfig, router: Router) -> int:
         connection = await connect(options, on_closed=lost.set)
         stack.push_async_callback(connection.close)
         transport = await stack.enter_async_context(open_transport(connection))
-        jetstream = JetStream(transport, prefix=options.js_prefix)
+        jetstream = JetStream(transport, prefix=options.js_prefix, event_prefix=options.js_event_prefix)
         await _need_queues(jetstream, config)
         metrics = Metrics()
         monitor = ""

@@ -37,7 +37,7 @@ SHORT_PULL_S: Final = 4.0
 
 _HEARTBEAT_S: Final = 5.0
 _SILENCE_S: Final = 2 * _HEARTBEAT_S
-_ADVISORIES: Final = "$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED"
+_ADVISORIES: Final = "ADVISORY.CONSUMER.MSG_TERMINATED"
 _TICK_S: Final = 0.5
 _BACKOFF_S: Final = 1.0
 _RENEW_TIMEOUT_S: Final = 2.0
@@ -75,6 +75,7 @@ class JetStreamItems:
         self._polled = polled
         self._transport = jetstream.transport
         self._store = Store(jetstream)
+        self._event_prefix = jetstream.event_prefix
         self._next = f"{jetstream.prefix}.CONSUMER.MSG.NEXT.{queue_stream(settings.name)}.{CONSUMER}"
         self._subject_prefix = f"CHORIA_AJ.Q.{settings.name}."
         self._free = 0
@@ -286,7 +287,7 @@ class JetStreamItems:
             if sequence is not None:
                 callback(sequence)
 
-        subject = f"{_ADVISORIES}.{queue_stream(self.settings.name)}.{CONSUMER}"
+        subject = f"{self._event_prefix}.{_ADVISORIES}.{queue_stream(self.settings.name)}.{CONSUMER}"
         subscription = await self._transport.subscribe(subject, on_advisory)
         try:
             yield

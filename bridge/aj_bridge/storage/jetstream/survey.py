@@ -38,7 +38,7 @@ from aj_sdk.wire.task import TaskRecord
 
 __all__ = ["JetStreamSurvey", "open_survey"]
 
-_EXHAUSTED: Final = "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES"
+_EXHAUSTED: Final = "ADVISORY.CONSUMER.MAX_DELIVERIES"
 _REMEMBERED: Final = 10_000
 
 
@@ -209,7 +209,7 @@ async def open_survey(jetstream: JetStream) -> AsyncIterator[JetStreamSurvey]:
         StoreError: the connection failed.
     """
     survey = JetStreamSurvey(jetstream)
-    subject = f"{_EXHAUSTED}.*.{CONSUMER}"
+    subject = f"{jetstream.event_prefix}.{_EXHAUSTED}.*.{CONSUMER}"
     subscription = await jetstream.transport.subscribe(subject, survey.on_exhausted)
     try:
         yield survey
