@@ -242,7 +242,9 @@ class JetStream:
             status = headers.get("Status")
             if done.done():
                 return
-            if "Nats-Subject" in headers:
+            if status == "503":  # newer servers tell in it the subject that nobody listens on, in Nats-Subject too
+                done.set_exception(NoRespondersError(stream))
+            elif "Nats-Subject" in headers:
                 if _NUM_PENDING in headers:
                     batch.messages.append(_stored(headers, message.data))
                 else:
@@ -253,8 +255,6 @@ class JetStream:
             elif status == "204":
                 batch.left = int(headers.get(_NUM_PENDING, "0"))
                 done.set_result(None)
-            elif status == "503":
-                done.set_exception(NoRespondersError(stream))
             else:
                 done.set_exception(RefusedError("direct get", int(status or "0"), headers.get("Description", "")))
 

@@ -113,6 +113,11 @@ async def test_reading_from_a_stream_that_is_not_there_is_refused(any_jetstream:
     assert await any_jetstream.count("S", "s.*") is None
 
 
+async def test_a_direct_get_from_a_stream_that_is_not_there_has_no_responders(any_jetstream: JetStream) -> None:
+    with pytest.raises(NoRespondersError):
+        await any_jetstream.latest_of("NONE", ["a"])
+
+
 @pytest.mark.parametrize("config", [STREAM, NO_DIRECT], ids=["direct", "no direct"])
 async def test_many_subjects_are_read_whatever_the_server_and_the_stream_can(
     any_jetstream: JetStream, config: dict[str, object]
