@@ -11,7 +11,7 @@ import msgspec
 
 from aj_sdk.errors import PayloadError, UsageError
 
-__all__ = ["PayloadReader", "decode_payload", "encode_payload", "encode_result", "payload_reader"]
+__all__ = ["PayloadReader", "decode_payload", "encode_payload", "encode_result", "payload_reader", "payload_schema"]
 
 PayloadReader: TypeAlias = Callable[[bytes | None], Any]
 """Turns a payload's bytes (None: the task has none) into a value; raises PayloadError."""
@@ -52,6 +52,25 @@ def payload_reader(annotation: Any) -> PayloadReader:
         if custom and cls is not object:
             raise UsageError(f"a payload can't be read as {_shown(cls)}: {_EXPECTED}")
     return lambda data: _read(decode, data)
+
+
+def payload_schema(annotation: Any) -> bytes | None:
+    """Return the JSON Schema (2020-12) of what `payload_reader` reads for an annotation, as JSON.
+
+    Returns:
+        None for raw bytes, for what takes anything, and where no schema can be made of the type.
+    """
+    if annotation in _RAW or annotation == bytes | None or annotation in (Any, object):
+        return None
+    try:
+        found = _classes(msgspec.inspect.type_info(annotation), set())
+        if any(_is_pydantic(cls) for cls, _ in found):
+            import pydantic  # noqa: PLC0415 - the program that defined the model has loaded it
+
+            return msgspec.json.encode(pydantic.TypeAdapter(annotation).json_schema())
+        return msgspec.json.encode(msgspec.json.schema(annotation))
+    except Exception:  # noqa: BLE001 - a type's own hooks may raise anything, and its payloads are read all the same
+        return None
 
 
 def decode_payload(data: bytes | None, annotation: type[T]) -> T:

@@ -24,7 +24,9 @@ from nats.aio.subscription import Subscription
 
 from aj_sdk.calling import begin, within_deadline
 from aj_sdk.connect import ConnectionFlags, ConnectOptions, connect, resolve_connection
+from aj_sdk.discovery import EndpointStats
 from aj_sdk.errors import NotConnectedError, StoreError, UsageError
+from aj_sdk.handler_service import HandlerService
 from aj_sdk.handling import TASK_LOGGER, Task
 from aj_sdk.responder import close_call, open_call
 from aj_sdk.services import DEFAULT_SERVICES, Service, Services
@@ -32,6 +34,7 @@ from aj_sdk.threads import Threads
 from aj_sdk.transport import drain, settle
 from aj_sdk.unwanted import UNWANTED, UNWANTED_SUBJECTS, UnwantedCalls
 from aj_sdk.wire.call import Failed, Reply
+from aj_sdk.wire.names import H_ERROR, H_TERMINATE
 
 __all__ = ["DEFAULT_CONCURRENCY", "DEFAULT_GRACE_S", "HandlerStats", "Runner", "loop_factory", "run"]
 
@@ -75,12 +78,14 @@ class _Lane:
         self.requests = 0
         self.errors = 0
         self.in_flight = 0
+        self.answered = EndpointStats()
 
 
 class Runner:
     """Handles the requests of the registered services, as a context manager or by `run`.
 
-    Entering it subscribes; when that is done the server knows all subscriptions. Leaving it
+    Entering it subscribes; when that is done the server knows all subscriptions, and `nats micro` finds the handlers
+    where the login may listen on `$SRV.>`. Leaving it
 
     1. takes the subscriptions back: nothing new comes, but what the server had sent is handled,
     2. gives the requests in hand (and those that wait for a slot) `grace` seconds to finish,
@@ -135,6 +140,7 @@ class Runner:
         self._threads = Threads()
         self._unwanted = UnwantedCalls()
         self._told: Subscription | None = None
+        self._shown: HandlerService | None = None
         self._connection: NatsClient
         self._requests: set[asyncio.Task[None]] = set()
         self._work: set[asyncio.Future[Reply]] = set()
@@ -192,6 +198,7 @@ class Runner:
                     # The callback returns at once, so that hardly anything ever waits in the client.
                     pending_msgs_limit=_PENDING_MESSAGES,
                 )
+            await self._show()
             await settle(self._connection)
             _LOG.info("ready: %s", ", ".join(lane.service.shown for lane in self._lanes))
             if self._on_ready is not None:
@@ -202,6 +209,15 @@ class Runner:
                 raise NotConnectedError(f"subscribing failed: {err}") from err
             raise
         return self
+
+    async def _show(self) -> None:
+        self._shown = HandlerService(
+            self._connection,
+            [lane.service for lane in self._lanes],
+            [lane.answered for lane in self._lanes],
+            lambda: [lane.in_flight for lane in self._lanes],
+        )
+        await self._shown.open()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -221,6 +237,8 @@ class Runner:
         """Stop, in the order that the class describes."""
         self._stopping = True
         ends = asyncio.get_running_loop().time() + self._grace
+        if self._shown is not None:
+            await self._shown.close()
         await self._unsubscribe()
         if self._requests:
             _LOG.info("stopping: %d requests in hand", len(self._requests))
@@ -329,12 +347,16 @@ class Runner:
         else:
             _LOG.warning("refused a request on %s: %s", message.subject, opened)
             reply, offered = opened, False
-        await self._answer(lane, message.reply, reply, offered=offered)
+        await self._answer(lane, message.reply, reply, arrived, offered=offered)
 
-    async def _answer(self, lane: _Lane, subject: str, reply: Reply, *, offered: bool) -> None:
+    async def _answer(self, lane: _Lane, subject: str, reply: Reply, arrived: float, *, offered: bool) -> None:
         response = close_call(reply, max_payload=self._connection.max_payload, offered=offered)
+        error = ""
         if response.headers:
             lane.errors += 1
+            error = response.headers.get(H_TERMINATE) or response.headers.get(H_ERROR) or "an error without words"
+        # Before it is sent: whoever has the answer and asks for the figures finds it in them.
+        lane.answered.count(int((time.monotonic() - arrived) * 1e9), error)
         try:
             await self._connection.publish(subject, response.body, headers=response.headers)
         except nats.errors.Error as err:

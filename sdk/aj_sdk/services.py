@@ -39,11 +39,13 @@ class Argument:
         name: its name, empty for one that can only be given by position.
         read: what reads the payload for it; None for the task itself.
         optional: left out when the task has no payload, so that the parameter's own default counts.
+        annotation: what `read` reads; Any for a parameter that has none.
     """
 
     name: str
     read: PayloadReader | None
     optional: bool = False
+    annotation: Any = Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,10 +237,11 @@ def _arguments(function: Callable[..., Any]) -> tuple[Argument, ...]:
         elif not payload_found and not (has_default and annotation is _NO_ANNOTATION):
             payload_found = True
             try:
-                read = payload_reader(Any if annotation is _NO_ANNOTATION else annotation)
+                kind = Any if annotation is _NO_ANNOTATION else annotation
+                read = payload_reader(kind)
             except UsageError as err:
                 raise UsageError(f"handler {_shown(function)}: parameter {parameter.name!r}: {err}") from err
-            arguments.append(Argument(name, read, optional=has_default and bool(name)))
+            arguments.append(Argument(name, read, optional=has_default and bool(name), annotation=kind))
         elif not (has_default and name):
             raise UsageError(f"{_shown(function)} can't be a handler: nothing is known to give for {parameter.name!r}")
     if not arguments:

@@ -603,10 +603,11 @@ async def test_go_understands_our_events(go: Go) -> None:
     assert 0 < events[0]["task_age"] < events[-1]["task_age"]
 
 
-async def test_the_nats_command_finds_our_bridges(go: Go) -> None:
+async def test_the_nats_command_finds_our_bridges_and_handlers(go: Go) -> None:
     world = go.world
     bridge = world.crew.bridge("Q=2", "--queue", "OTHER")
-    await world.ready(bridge)
+    handlers = world.crew.handlers("work", "other:work")
+    await world.ready(bridge, handlers)
     (status,) = await world.client.admin.bridges.running()
     assert isinstance(status, BridgeStatus)
 
@@ -621,6 +622,15 @@ async def test_the_nats_command_finds_our_bridges(go: Go) -> None:
     assert {endpoint["name"] for endpoint in info["endpoints"]} == {"status", "holds", "drain", "concurrency", "pause"}
     assert (info["metadata"]["queues"], info["metadata"]["pid"]) == ("Q,OTHER", str(bridge.pid))
     assert "concurrency" in await nats("stats", "aj-bridge")
+
+    task = await world.client.enqueue("work", {"do": "terminate", "error": "no such mailbox"}, queue="Q")
+    await world.ended(task.id)
+    assert "aj-handler" in await nats("ls")
+    assert "other:work" in await nats("info", "aj-handler")
+    (stats,) = json.loads(await nats("stats", "aj-handler", "--json"))
+    run, run_2 = stats["endpoints"]
+    assert (run["num_requests"], run["num_errors"], run["last_error"]) == (1, 1, "no such mailbox"), stats
+    assert (run_2["num_requests"], run["data"]) == (0, {"in_flight": 0})
 
 
 async def test_the_go_command_line_shows_our_tasks_and_queues(go: Go) -> None:
