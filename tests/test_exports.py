@@ -123,9 +123,16 @@ def test_a_star_import_gives_the_promise() -> None:
     assert set(names) - {"__builtins__"} == PROMISE
 
 
-def test_importing_the_sdk_loads_nothing_that_is_optional() -> None:
-    code = "import sys, aj_sdk; print(*{name.partition('.')[0] for name in sys.modules})"
+def packages(imports: str) -> set[str]:
+    """Return the packages outside of the standard library that a process has loaded after an import statement."""
+    code = f"import sys; {imports}; print(*{{name.partition('.')[0] for name in sys.modules}})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    loaded = set(done.stdout.split())
-    assert {"aj_sdk", "nats", "msgspec", "cyksuid"} <= loaded
-    assert not loaded & {"aj_bridge", "click", "rich", "prometheus_client", "cryptography", "uvloop", "pydantic"}
+    return set(done.stdout.split()) - sys.stdlib_module_names
+
+
+@pytest.mark.parametrize("name", ["aj_sdk", "aj_sdk.blocking"])
+def test_importing_the_sdk_loads_its_dependencies_and_what_these_load_and_nothing_else(name: str) -> None:
+    dependencies = packages("import nats, msgspec, cyksuid.v2")
+    assert {"nats", "msgspec", "cyksuid"} <= dependencies
+    assert not dependencies & {"aj_sdk", "aj_bridge", "cryptography"}
+    assert packages(f"import {name}") - dependencies - {"nkeys"} == {"aj_sdk"}

@@ -23,20 +23,24 @@ PRODUCED = [
     "terminated: nobody is no address",
 ]
 
+SCRIPTED = ["result: {'sent': 'a@example.net', 'try': 1}", *(f"user{number}@example.net" for number in range(1, 5))]
+
 
 def example(world: World, name: str) -> Process:
     url = world.crew.url
     return world.crew.start(name, sys.executable, EXAMPLES / f"{name}.py", AJ_SERVER=url, NATS_URL=url)
 
 
-async def test_the_producer_gets_what_the_handlers_made(world: World) -> None:
+async def test_the_producers_get_what_the_handlers_made(world: World) -> None:
     bridge, handlers = world.crew.bridge("EMAIL"), example(world, "handlers")
     await world.ready(bridge, handlers)
     producer = example(world, "producer")
     assert (await producer.ended(), producer.out, producer.err) == (0, PRODUCED, [])
+    script = example(world, "script")
+    assert (await script.ended(), script.out, script.err) == (0, SCRIPTED, [])
     handlers.terminate()
     assert (await handlers.ended(), handlers.out) == (0, ["ready"])
-    assert sum("sending 'hello'" in line and "task_type=email:new" in line for line in handlers.err) == 21
+    assert sum("sending 'hello'" in line and "task_type=email:new" in line for line in handlers.err) == 21 + 5
     assert not any("Traceback" in line for line in handlers.err)
 
 
