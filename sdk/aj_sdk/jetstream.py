@@ -264,17 +264,14 @@ class JetStream:
             async with asyncio.timeout(self.timeout):
                 await done
         except TimeoutError:
-            self._gives_direct.discard(stream)
-            if not await self._is_direct(stream):
-                self._lossy = True
-                raise NoRespondersError(stream) from None
+            self._gives_direct.discard(stream)  # it may be gone
             raise OutcomeUnknownError(f"direct get from {stream}") from None
         finally:
             inbox.close()
         return batch
 
     async def _is_direct(self, stream: str) -> bool:
-        """Say whether a stream gives direct gets; asked until it does."""
+        """Say whether a stream gives direct gets; asked until it does, and again after one that got no answer."""
         if stream not in self._gives_direct:
             info = await self.stream_info(stream)
             if info is None or not info["config"].get("allow_direct"):

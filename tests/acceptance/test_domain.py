@@ -1,4 +1,7 @@
-"""The main job with a JetStream that is elsewhere: the hub's domain, reached over a leaf node that has its own."""
+"""The main job with a JetStream that is elsewhere.
+
+The hub's domain, reached over a leaf node that has a domain of its own; another account's, imported under a prefix.
+"""
 
 import asyncio
 import contextlib
@@ -24,7 +27,7 @@ from aj_bridge.faces.embedded import EmbeddedServer
 from aj_bridge.storage.jetstream.survey import open_survey
 from aj_sdk import Client, Queue
 from aj_sdk.buckets import Bucket
-from aj_sdk.errors import NoRespondersError, RefusedError, StoreError
+from aj_sdk.errors import NoRespondersError, OutcomeUnknownError, RefusedError, StoreError
 from aj_sdk.jetstream import JetStream
 from aj_sdk.wire.names import ELECTIONS_BUCKET
 from aj_sdk.wire.stamp import ItemRef
@@ -35,6 +38,8 @@ from aj_sdk.wire.times import NS_PER_S
 pytestmark = pytest.mark.acceptance
 
 CONTEXT: Final = "ELSEWHERE"
+STORED: Final = tuple(f"CHORIA_AJ.{kind}.>" for kind in "TQDXWA")
+"""What goes into streams; calls, cancels, progress and events stay in the account."""
 
 
 class Nobody:
@@ -45,26 +50,24 @@ class Nobody:
         return Holder.SILENT
 
 
-@pytest.fixture
+@pytest.fixture(params=["leaf", "account"])
 async def world(
+    request: pytest.FixtureRequest,
     fresh_server: Callable[..., EmbeddedServer],
-    free_port: int,
     tmp_path: Path,
     patience: Callable[[float], float],
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[World]:
-    """Give a leaf's processes, whose context names the hub's domain."""
-    leaf_nodes = {"host": "127.0.0.1", "port": free_port}
-    fresh_server(config={"server_name": "hub", "jetstream": {"domain": "hub"}, "leafnodes": leaf_nodes})
-    remotes = [{"url": f"nats-leaf://127.0.0.1:{free_port}"}]
-    leaf = fresh_server(
-        config={"server_name": "leaf", "jetstream": {"domain": "leaf"}, "leafnodes": {"remotes": remotes}}
-    )
+    """Give processes whose context names a JetStream that is not the one of where they are connected."""
+    if request.param == "leaf":
+        url, context = a_leaf(fresh_server, request.getfixturevalue("free_port"))
+    else:
+        url, context = an_account(fresh_server)
     folder = tmp_path / "nats" / "context"
     folder.mkdir(parents=True)
-    (folder / f"{CONTEXT}.json").write_text(json.dumps({"url": leaf.url, "jetstream_domain": "hub"}))
+    (folder / f"{CONTEXT}.json").write_text(json.dumps({"url": url, **context}))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    crew = Crew(leaf.url, tmp_path, patience)
+    crew = Crew(url, tmp_path, patience)
     try:
         async with Client.connect(context=CONTEXT, timeout=patience(5)) as client:
             async with asyncio.timeout(patience(20)):
@@ -75,9 +78,44 @@ async def world(
         crew.close()
 
 
+def a_leaf(start: Callable[..., EmbeddedServer], port: int) -> tuple[str, dict[str, str]]:
+    """Start a hub and a leaf, each with a domain."""
+    start(config={"jetstream": {"domain": "hub"}, "leafnodes": {"host": "127.0.0.1", "port": port}})
+    remotes = [{"url": f"nats-leaf://127.0.0.1:{port}"}]
+    leaf = start(config={"jetstream": {"domain": "leaf"}, "leafnodes": {"remotes": remotes}})
+    return leaf.url, {"jetstream_domain": "hub"}
+
+
+def an_account(start: Callable[..., EmbeddedServer]) -> tuple[str, dict[str, str]]:
+    """Start a server with an account that imports another one's JetStream, as docs/operations.md says."""
+    many = {"response_type": "stream"}
+    exported = ("$JS.ACK.>", "$KV.>", *STORED)
+    jobs = {
+        "jetstream": True,
+        "users": [{"user": "jobs", "password": "jobs"}],
+        "exports": [
+            {"service": "$JS.API.>", **many},
+            *({"service": subject} for subject in exported),
+            {"stream": "$JS.EVENT.ADVISORY.>"},
+        ],
+    }
+    application = {
+        "users": [{"user": "app", "password": "app"}],
+        "imports": [
+            {"service": {"account": "JOBS", "subject": "$JS.API.>"}, "to": "JS.jobs.API.>"},
+            {"service": {"account": "JOBS", "subject": "$KV.>"}, "to": "JS.jobs.API.$KV.>"},
+            *({"service": {"account": "JOBS", "subject": subject}} for subject in ("$JS.ACK.>", *STORED)),
+            {"stream": {"account": "JOBS", "subject": "$JS.EVENT.ADVISORY.>"}, "to": "JS.jobs.EVENT.ADVISORY.>"},
+        ],
+    }
+    server = start(config={"accounts": {"JOBS": jobs, "APPLICATION": application}})
+    context = {"jetstream_api_prefix": "JS.jobs.API", "jetstream_event_prefix": "JS.jobs.EVENT"}
+    return server.url.replace("//", "//app:app@"), context
+
+
 async def _reached(jetstream: JetStream) -> bool:
     try:
-        return (await jetstream.call("INFO")).get("domain") == "hub"
+        return bool(await jetstream.call("INFO"))
     except StoreError:
         return False
 
@@ -95,18 +133,25 @@ async def printed(world: World, *command: str) -> str:
     return "\n".join(process.out)
 
 
-async def test_the_main_job_is_done_in_the_domain_that_a_context_names(world: World) -> None:
+async def test_the_main_job_is_done_in_the_jetstream_that_a_context_names(world: World) -> None:
     client, jetstream = world.client, world.client.store.jetstream
-    here = JetStream(jetstream.transport)  # the leaf's own, in which nothing may be made
     await client.admin.ensure_task_store()
     await client.admin.create_queue(Queue("FAR", lease=1))
     await client.admin.create_queue(Queue("SMALL", lease=1, max_entries=2, discard_old=True))
 
-    # A stream and a bucket that are not there: over a leaf node nobody says so.
+    # A stream and a bucket that are not there, or not any more: over a leaf node nobody says so.
     with pytest.raises(NoRespondersError):
         await jetstream.latest_of("NONE", ["a"])
+    hasty = JetStream(jetstream.transport, prefix=jetstream.prefix, timeout=world.patience(0.5))
+    await hasty.create_stream({"name": "BRIEF", "subjects": ["brief"], "allow_direct": True})
+    assert await hasty.latest_of("BRIEF", ["brief"]) == []
+    await hasty.delete_stream("BRIEF")
+    with pytest.raises((OutcomeUnknownError, NoRespondersError)):
+        await hasty.latest_of("BRIEF", ["brief"])
+    with pytest.raises(NoRespondersError):
+        await hasty.latest_of("BRIEF", ["brief"])
     with pytest.raises(RefusedError, match="bucket NONE: not found"):
-        await Bucket(JetStream(jetstream.transport, prefix=jetstream.prefix, timeout=0.5), "NONE").create("a", b"")
+        await Bucket(hasty, "NONE").create("a", b"")
 
     # A sweep by an elected leader: it brings back an item that was lost.
     await client.store.save(
@@ -147,16 +192,20 @@ async def test_the_main_job_is_done_in_the_domain_that_a_context_names(world: Wo
         handlers.tell(f"release {task_id} 1")
         assert (await world.ended(task_id)).state is TaskState.COMPLETE
 
-    # The commands see the same, and nothing of it is in the leaf's own JetStream.
+    # The commands see the same, and nothing of it is in the JetStream that is here, if there is one.
     assert "FAR" in await printed(world, "ajc", "queue", "list")
     assert terminated.id in await printed(world, "ajc", "dead", "list")
     assert bridge.out[0].split()[2].rstrip(",") in await printed(world, "aj-bridge", "ps")
     doctor = json.loads(await printed(world, "aj-bridge", "doctor", "--json", "--after", "1s"))
     assert doctor["sweep"] == []
-    assert [found["where"] for found in doctor["findings"] if "domain" in found["where"]] == ["JetStream domain hub"]
-    assert await here.stream_names() == []
-    await here.create_stream({"name": "CHORIA_AJ_Q_FAR", "subjects": ["elsewhere"]})
-    assert (await learn(jetstream)).stored_twice == ["CHORIA_AJ_Q_FAR"]
+    [finding] = [found for found in doctor["findings"] if "is reached under" in found["what"]]
+    if finding["where"] == "JetStream domain hub":
+        here = JetStream(jetstream.transport)
+        assert await here.stream_names() == []
+        await here.create_stream({"name": "CHORIA_AJ_Q_FAR", "subjects": ["elsewhere"]})
+        assert (await learn(jetstream)).stored_twice == ["CHORIA_AJ_Q_FAR"]
+    else:
+        assert finding["where"] == "JetStream of JS.jobs.API"
 
 
 @contextlib.asynccontextmanager
