@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import math
 import os
 import threading
@@ -33,7 +34,7 @@ class Background:
     def __init__(self, managed: AbstractAsyncContextManager[Any]) -> None:
         self._managed = managed
         self._lock = threading.Lock()
-        self._calls: set[asyncio.Task[Any]] = set()
+        self._calls: dict[Future[Any], asyncio.Task[Any]] = {}
         self._stop = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -103,22 +104,20 @@ class Background:
         # First: the lock of a forked process may be held for ever by a thread that it does not have.
         self._refuse_fork(what)
         _refuse_event_loop()
-        with self._lock:
-            if self._loop is None:
-                raise UsageError(f"{what}: the client is not open: use it in `with`, or call open()")
-            if self._closed:
-                raise UsageError(f"{what}: the client is closed: make a new one with Client.connect(...)")
-            future = asyncio.run_coroutine_threadsafe(self._run(make), self._loop)
+        # Made before the call begins, so that whatever interrupts this thread can stop the call.
+        outcome: Future[R] = Future()
         try:
-            return _wait(future, seconds)
+            self._submit(make, outcome, what)
+            return _wait(outcome, seconds)
         except CancelledError:
             raise UsageError(f"{what}: the client was closed meanwhile: whether it was done is not known") from None
         except TimeoutError:
-            if not future.cancel():
-                return future.result()  # it ended after all, or this is its own error
+            if outcome.done():
+                return outcome.result()  # it ended after all, or this is its own error
+            self._give_up(outcome)
             raise OutcomeUnknownError(f"{what}, stopped after {seconds:g} s") from None
         except BaseException:
-            future.cancel()
+            self._give_up(outcome)
             raise
 
     def _refuse_fork(self, what: str) -> None:
@@ -142,22 +141,46 @@ class Background:
             async with self._managed:
                 opened.set_result(None)
                 await self._stop.wait()
-                for call in self._calls:
+                calls = list(self._calls.values())
+                for call in calls:
                     call.cancel()
-                await asyncio.gather(*self._calls, return_exceptions=True)
+                await asyncio.gather(*calls, return_exceptions=True)
         except BaseException as err:
             if opened.done():
                 raise
             opened.set_exception(err)
 
-    async def _run(self, make: Callable[[], Coroutine[Any, Any, R]]) -> R:
-        task = asyncio.current_task()
-        assert task is not None
-        self._calls.add(task)
-        try:
-            return await make()
-        finally:
-            self._calls.discard(task)
+    def _submit(self, make: Callable[[], Coroutine[Any, Any, R]], outcome: Future[R], what: str) -> None:
+        with self._lock:
+            if self._loop is None:
+                raise UsageError(f"{what}: the client is not open: use it in `with`, or call open()")
+            if self._closed:
+                raise UsageError(f"{what}: the client is closed: make a new one with Client.connect(...)")
+            self._loop.call_soon_threadsafe(self._begin, make, outcome)
+
+    def _begin(self, make: Callable[[], Coroutine[Any, Any, R]], outcome: Future[R]) -> None:
+        task = self._calls[outcome] = asyncio.create_task(_made(make))
+        task.add_done_callback(functools.partial(self._end, outcome))
+
+    def _end(self, outcome: Future[R], task: asyncio.Task[R]) -> None:
+        del self._calls[outcome]
+        if task.cancelled():
+            outcome.cancel()
+        elif (error := task.exception()) is not None:
+            outcome.set_exception(error)
+        else:
+            outcome.set_result(task.result())
+
+    def _give_up(self, outcome: Future[Any]) -> None:
+        """Stop a call for which nobody waits any more."""
+
+        def cancel() -> None:
+            if (task := self._calls.get(outcome)) is not None:
+                task.cancel()
+
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # it may be closed by now
+                self._loop.call_soon_threadsafe(cancel)
 
 
 def _wait(future: Future[R], seconds: float | None) -> R:
@@ -170,6 +193,10 @@ def _wait(future: Future[R], seconds: float | None) -> R:
         with contextlib.suppress(TimeoutError):
             return future.result(min(left, _SLICE_S))
     return future.result(0)
+
+
+async def _made(make: Callable[[], Coroutine[Any, Any, R]]) -> R:
+    return await make()
 
 
 async def _ended(task: "asyncio.Task[None]") -> None:
