@@ -17,6 +17,7 @@ from aj_sdk.wire.names import (
     H_CANCEL_SUBJECT,
     H_HEARTBEAT_MS,
     H_PROGRESS,
+    TASK_JSON,
     TASK_MSGPACK,
     attempts_subject,
     handler_subject,
@@ -91,8 +92,8 @@ def _request(
     level: str, name: str, description: str, extra: Mapping[str, str], *, packed: bool = False
 ) -> tuple[str, str]:
     give_up_ns = _NOW_NS + 60 * NS_PER_S
-    how = {"content_type": TASK_MSGPACK} if packed else {}
-    headers = call_headers(_TASK, invocation=_INVOCATION, now_ns=_NOW_NS, give_up_ns=give_up_ns, **how)
+    kind = TASK_MSGPACK if packed else TASK_JSON
+    headers = call_headers(_TASK, invocation=_INVOCATION, now_ns=_NOW_NS, give_up_ns=give_up_ns, content_type=kind)
     return _vector(
         level,
         name,

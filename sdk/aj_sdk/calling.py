@@ -38,7 +38,8 @@ async def within_deadline(work: asyncio.Future[Reply], task: Task) -> Reply:
     The future of a thread stays as it is: it tells when the thread is free again.
     """
     try:
-        await asyncio.wait({work}, timeout=task.remaining)
+        while not work.done() and (left := task.remaining) > 0:
+            await asyncio.wait({work}, timeout=left)  # and again: progress gives a task more time
     finally:
         if isinstance(work, asyncio.Task) and not work.done():
             work.cancel()

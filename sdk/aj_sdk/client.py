@@ -8,7 +8,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from types import TracebackType
@@ -44,13 +44,16 @@ from aj_sdk.transport import Message
 from aj_sdk.unique import Unique, UniqueKeys
 from aj_sdk.wire.attempt import Attempt
 from aj_sdk.wire.event import Event, TaskStateEvent, parse_event
+from aj_sdk.wire.interim import Progress
 from aj_sdk.wire.names import (
     API_PREFIX,
     ATTEMPTS_STREAM,
     DEFAULT_QUEUE,
     EVENT_PREFIX,
     EVENTS,
+    PROGRESS_SUBJECTS,
     attempts_subject,
+    progress_subject,
     queue_stream,
     task_event_subject,
 )
@@ -569,35 +572,55 @@ class Client:
             InvalidNameError: not a task id.
             StoreError: there is no connection.
         """
-        waiting: asyncio.Queue[Event] = asyncio.Queue()
+        subject = EVENTS if task_id is None else task_event_subject(task_id)
+        async with self._listening(subject, parse_event) as events:
+            yield events
+
+    @asynccontextmanager
+    async def progress(self, task_id: str | None = None) -> AsyncIterator[AsyncIterator[Progress]]:
+        """Listen to the progress that handlers tell, as `watch` does to events; best effort.
+
+        Args:
+            task_id: only this task's; None for that of all tasks.
+
+        Raises:
+            InvalidNameError: not a task id.
+            StoreError: there is no connection.
+        """
+        subject = PROGRESS_SUBJECTS if task_id is None else progress_subject(task_id)
+        async with self._listening(subject, Progress.from_wire) as told:
+            yield told
+
+    @asynccontextmanager
+    async def _listening(self, subject: str, read: Callable[[bytes], T]) -> AsyncIterator[AsyncIterator[T]]:
+        waiting: asyncio.Queue[T] = asyncio.Queue()
 
         def on_message(message: Message) -> None:
             try:
-                event = parse_event(message.data)
+                found = read(message.data)
             except DecodeError as err:
                 _log.debug("skipped a message on %s: %s", message.subject, err)
                 return
             if waiting.qsize() >= _WATCHED:
                 waiting.get_nowait()
-            waiting.put_nowait(event)
+            waiting.put_nowait(found)
 
-        async def events() -> AsyncIterator[Event]:
+        async def found() -> AsyncIterator[T]:
             while True:
                 try:
                     async with asyncio.timeout(_LAST_LOOK_S):
-                        event = await waiting.get()
+                        each = await waiting.get()
                 except TimeoutError:
                     # A connection that was closed for good tells nobody who only listens.
                     if jetstream.transport.closed:
                         raise NotConnectedError("the NATS connection was closed for good") from None
                     continue
-                yield event
+                yield each
 
         jetstream = self.store.jetstream
-        subject = EVENTS if task_id is None else task_event_subject(task_id)
         subscription = await jetstream.transport.subscribe(subject, on_message)
         try:
             await jetstream.api_level()  # a round trip: now the server knows the subscription
-            yield events()
+            yield found()
         finally:
             await subscription.close()

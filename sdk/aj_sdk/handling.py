@@ -9,18 +9,23 @@ from collections.abc import Callable, Mapping, MutableMapping
 from datetime import datetime
 from typing import Any, Final, TypeAlias, TypeVar
 
+from aj_sdk.errors import UsageError
 from aj_sdk.payload import decode_payload
 from aj_sdk.wire.call import Call
 from aj_sdk.wire.codec import JSON
+from aj_sdk.wire.interim import Interim
 from aj_sdk.wire.task import TaskRecord
-from aj_sdk.wire.times import to_datetime
+from aj_sdk.wire.times import NS_PER_S, to_datetime
 
-__all__ = ["TASK_LOGGER", "Task", "TaskLog"]
+__all__ = ["TASK_LOGGER", "SendInterim", "Task", "TaskLog"]
 
 TASK_LOGGER: Final = "aj_sdk.task"
 """Name of the logger behind `Task.log`, unless `Services` was given another."""
 
 T = TypeVar("T")
+SendInterim: TypeAlias = Callable[[Interim], None]
+"""Sends an interim reply; may be called from any thread."""
+
 TypeOf: TypeAlias = type[T]  # inside the class, `type` is the task's
 _UNREAD: Final = object()
 
@@ -47,7 +52,7 @@ class Task:
         clock: a monotonic clock in seconds.
     """
 
-    __slots__ = ("_call", "_cancelled", "_clock", "_expires", "_log", "_logger", "_payload")
+    __slots__ = ("_call", "_cancelled", "_clock", "_expires", "_log", "_logger", "_payload", "_send")
 
     def __init__(
         self,
@@ -64,6 +69,7 @@ class Task:
         self._log: TaskLog | None = None
         self._payload: Any = _UNREAD
         self._cancelled = False
+        self._send: SendInterim | None = None
 
     def __repr__(self) -> str:
         return f"<Task {self.id} {self.type!r} of queue {self.queue!r}, try {self.tries}>"
@@ -165,6 +171,45 @@ class Task:
     def mark_cancelled(self) -> None:
         """Make `cancelled` true, as the runner does when the bridge says so."""
         self._cancelled = True
+
+    def heartbeat(self) -> None:
+        """Show that this try lives; a coroutine needs no heartbeats of its own, they are sent for it.
+
+        After the first one the bridge expects one every `heartbeat_interval` seconds, and takes a handler that misses
+        three for lost. Of no effect where the caller takes none (a Go worker). May be called from a plain function.
+        """
+        if self._send is not None:
+            self._send(Interim())
+
+    def progress(self, fraction: float, note: str = "") -> None:
+        """Tell how far this try has come; it then has its whole time again, from now on (`remaining`).
+
+        Published on `CHORIA_AJ.P.<task id>` by the bridge, best effort. Of no effect where the caller takes none (a Go
+        worker). May be called from a plain function.
+
+        Args:
+            fraction: how much is done, 0 to 1.
+            note: a word about it.
+
+        Raises:
+            UsageError: the fraction is no number from 0 to 1.
+        """
+        if not isinstance(fraction, int | float) or isinstance(fraction, bool) or not 0 <= fraction <= 1:
+            raise UsageError(f"progress is a number from 0 to 1, not {fraction!r}")
+        if self._send is None:
+            return
+        if self._call.timeout_ns is not None:
+            self._expires = self._clock() + self._call.timeout_ns / NS_PER_S
+        self._send(Interim(float(fraction), note))
+
+    @property
+    def heartbeat_interval(self) -> float | None:
+        """Seconds within which the bridge wants to hear of this try, once it did; None where it takes no signs."""
+        return None if self._call.heartbeat_ns is None else self._call.heartbeat_ns / NS_PER_S
+
+    def sends(self, send: SendInterim | None) -> None:
+        """Say what takes interim replies to the caller, for whoever runs handlers; None when there can be no more."""
+        self._send = send
 
     @property
     def dependency_results(self) -> Mapping[str, JSON | bytes]:

@@ -30,6 +30,7 @@ from aj_sdk.handler_service import HandlerService
 from aj_sdk.handling import TASK_LOGGER, Task
 from aj_sdk.responder import close_call, open_call
 from aj_sdk.services import DEFAULT_SERVICES, Service, Services
+from aj_sdk.signs import Signs
 from aj_sdk.threads import Threads
 from aj_sdk.transport import drain, settle
 from aj_sdk.unwanted import UNWANTED, UNWANTED_SUBJECTS, UnwantedCalls
@@ -139,6 +140,8 @@ class Runner:
         self._lanes = tuple(_Lane(service, concurrency) for service in chosen)
         self._threads = Threads()
         self._unwanted = UnwantedCalls()
+        self._signs = Signs(self._publish)
+        self._signing: asyncio.Task[None] | None = None
         self._told: Subscription | None = None
         self._shown: HandlerService | None = None
         self._connection: NatsClient
@@ -189,6 +192,7 @@ class Runner:
         else:
             self._connection = self._given
         try:
+            self._signing = asyncio.create_task(self._signs.keep(), name="signs of life")
             self._told = await self._connection.subscribe(UNWANTED_SUBJECTS, cb=self._on_unwanted)
             for lane in self._lanes:
                 lane.subscription = await self._connection.subscribe(
@@ -227,6 +231,8 @@ class Runner:
         finally:
             for request in self._requests:
                 request.cancel()
+            if self._signing is not None:
+                self._signing.cancel()
             self._threads.close()
             if isinstance(self._given, ConnectOptions):
                 # nats-py passes on that it could not send what was left, when the server is away.
@@ -338,7 +344,8 @@ class Runner:
         if isinstance(opened, Task):
             try:
                 # A subscription that could not be taken back (the connection broke just then) may still bring some.
-                with self._unwanted.watching(opened):
+                signs = self._signs.of(opened, message.reply, automatic=lane.service.is_async)
+                with self._unwanted.watching(opened), signs:
                     reply = _SHUTTING_DOWN if self._stopped else await self._reply(lane, opened)
             except asyncio.CancelledError:
                 # We are cancelled by `_finish` alone, and then this task ends with its answer.
@@ -348,6 +355,9 @@ class Runner:
             _LOG.warning("refused a request on %s: %s", message.subject, opened)
             reply, offered = opened, False
         await self._answer(lane, message.reply, reply, arrived, offered=offered)
+
+    async def _publish(self, subject: str, body: bytes, headers: dict[str, str]) -> None:
+        await self._connection.publish(subject, body, headers=headers)
 
     async def _answer(self, lane: _Lane, subject: str, reply: Reply, arrived: float, *, offered: bool) -> None:
         response = close_call(reply, max_payload=self._connection.max_payload, offered=offered)

@@ -23,6 +23,7 @@ __all__ = [
     "Inbox",
     "Message",
     "NatsTransport",
+    "OnInterim",
     "OnMessage",
     "Subscription",
     "Transport",
@@ -57,6 +58,7 @@ class Message(Protocol):
 
 
 OnMessage: TypeAlias = Callable[[Message], None]
+OnInterim: TypeAlias = Callable[[Message], float | None]
 
 
 class Inbox(Protocol):
@@ -112,12 +114,21 @@ class Transport(Protocol):
         *,
         headers: Headers | None = None,
         timeout: float,  # noqa: ASYNC109 - one timer a request is cheaper than a scope
+        interim: "OnInterim | None" = None,
     ) -> Message:
-        """Send a message and wait for one reply.
+        """Send a message and wait for its reply.
+
+        Args:
+            subject: where.
+            data: the body.
+            headers: the headers.
+            timeout: seconds that the first reply has.
+            interim: called at once with each message that comes; it gives the seconds that the next one has, or None
+                when this is the reply that is waited for.
 
         Raises:
             NoRespondersError: nobody listens there.
-            OutcomeUnknownError: no reply within `timeout` seconds.
+            OutcomeUnknownError: no reply in time.
             MessageTooLargeError: it is bigger than `max_payload`.
             NotConnectedError: the connection is closed, or its buffer is full.
         """
@@ -294,17 +305,32 @@ class _Deadlines:
             self._arm()
 
 
+class _Interim:
+    """A request that takes interim replies; `until` is when the next must come, 0 before the first."""
+
+    __slots__ = ("callback", "until")
+
+    def __init__(self, callback: OnInterim) -> None:
+        self.callback = callback
+        self.until = 0.0
+
+
 class NatsTransport:
     """`Transport` on a nats-py connection that somebody else opens and closes.
 
     One wildcard subscription carries all replies: nats-py's own `request` costs a future, a timer task and a queue
     hop more per call.
+
+    Attributes:
+        on_stray: called with each reply that nobody waits for any more: late, or a second one.
     """
 
     def __init__(self, connection: NatsClient) -> None:
         self._nc = connection
         self._inboxes: dict[str, OnMessage] = {}
         self._waiters: dict[str, asyncio.Future[Message]] = {}
+        self._interim: dict[str, _Interim] = {}
+        self.on_stray: OnMessage = lambda _message: None
         self._tokens = count()
         self._prefix = ""
         self._mux: Any = None
@@ -352,12 +378,23 @@ class NatsTransport:
         token = message.subject[len(self._prefix) :]
         reply = self._waiters.get(token)
         if reply is not None:
-            if not reply.done():
-                reply.set_result(message)
+            if reply.done():
+                self.on_stray(message)
+                return
+            waiting = self._interim.get(token) if self._interim else None
+            if waiting is not None:
+                seconds = waiting.callback(message)
+                if seconds is not None:
+                    waiting.until = self._loop.time() + seconds
+                    self._deadlines.add(seconds, token)
+                    return
+            reply.set_result(message)
         else:
             callback = self._inboxes.get(token)
             if callback is not None:
                 callback(message)
+            else:
+                self.on_stray(message)
 
     async def publish(
         self, subject: str, data: bytes = b"", *, reply: str = "", headers: Headers | None = None
@@ -382,11 +419,14 @@ class NatsTransport:
         *,
         headers: Headers | None = None,
         timeout: float,  # noqa: ASYNC109 - a value of the protocol
+        interim: OnInterim | None = None,
     ) -> Message:
         """See `Transport`."""
         token = str(next(self._tokens))
         reply: asyncio.Future[Message] = self._loop.create_future()
         self._waiters[token] = reply
+        if interim is not None:
+            self._interim[token] = _Interim(interim)
         self._deadlines.add(timeout, token)
         try:
             await self.publish(subject, data, reply=self._prefix + token, headers=headers)
@@ -395,14 +435,20 @@ class NatsTransport:
             raise OutcomeUnknownError(f"request to {subject}") from None
         finally:
             self._waiters.pop(token, None)
+            if interim is not None:
+                self._interim.pop(token, None)
         if is_no_responders(message):
             raise NoRespondersError(subject)
         return message
 
     def _on_timeout(self, token: str) -> None:
         reply = self._waiters.get(token)
-        if reply is not None and not reply.done():
-            reply.set_exception(OutcomeUnknownError("request"))
+        if reply is None or reply.done():
+            return
+        waiting = self._interim.get(token)
+        if waiting is not None and waiting.until > self._loop.time():
+            return  # an interim reply gave it more time, and a deadline of its own
+        reply.set_exception(OutcomeUnknownError("request"))
 
     async def ping(self, timeout: float) -> None:  # noqa: ASYNC109 - see above
         """See `Transport`."""

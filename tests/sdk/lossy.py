@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from aj_sdk.errors import OutcomeUnknownError
-from aj_sdk.transport import Message, Transport
+from aj_sdk.transport import Message, OnInterim, Transport
 
 __all__ = ["LossyTransport"]
 
@@ -29,13 +29,14 @@ class LossyTransport:
         *,
         headers: Mapping[str, str] | None = None,
         timeout: float,  # noqa: ASYNC109 - as in Transport
+        interim: OnInterim | None = None,
     ) -> Message:
         self.requests.append(subject)
         hit = subject.startswith(self.only)
         if hit and self.lose_requests:
             self.lose_requests -= 1
             raise OutcomeUnknownError(f"request to {subject}")
-        answer = await self._inner.request(subject, data, headers=headers, timeout=timeout)
+        answer = await self._inner.request(subject, data, headers=headers, timeout=timeout, interim=interim)
         if hit and self.lose_answers:
             self.lose_answers -= 1
             raise OutcomeUnknownError(f"request to {subject}")

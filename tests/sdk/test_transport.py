@@ -244,3 +244,36 @@ async def test_m1_answered_requests_do_not_pile_up_until_their_deadlines(transpo
         assert len(transport._deadlines) <= 4097
         with pytest.raises(OutcomeUnknownError):
             await slow
+
+
+async def test_interim_replies_give_a_request_more_time_and_the_last_one_ends_it(transport: NatsTransport) -> None:
+    asked, seen, strays = Listener(), [], Listener()
+    transport.on_stray = strays
+
+    def on_reply(message: Message) -> float | None:
+        seen.append(message.data)
+        return 0.3 if message.data == b"interim" else None
+
+    await transport.subscribe("slow", asked)
+    waiting = asyncio.ensure_future(transport.request("slow", timeout=0.3, interim=on_reply))
+    request = await asked.next()
+    for _ in range(4):
+        await asyncio.sleep(0.15)
+        await transport.publish(request.reply, b"interim")
+    await transport.publish(request.reply, b"last")
+    await transport.publish(request.reply, b"second")
+    assert (await waiting).data == b"last"
+    assert seen == [b"interim"] * 4 + [b"last"]
+    assert (await strays.next()).data == b"second"
+
+
+async def test_a_request_that_interim_replies_stop_coming_for_has_no_outcome(transport: NatsTransport) -> None:
+    asked = Listener()
+    await transport.subscribe("slow", asked)
+    waiting = asyncio.ensure_future(transport.request("slow", timeout=LONG * 10, interim=lambda _message: 0.1))
+    await transport.publish((await asked.next()).reply, b"interim")
+    began = asyncio.get_running_loop().time()
+    with pytest.raises(OutcomeUnknownError):
+        await waiting
+    assert asyncio.get_running_loop().time() - began < LONG
+    assert not transport._interim

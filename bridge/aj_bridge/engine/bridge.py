@@ -25,7 +25,7 @@ from aj_bridge.engine.functions import Functions
 from aj_bridge.engine.gauges import Gauges
 from aj_bridge.engine.held import HeldClaims
 from aj_bridge.engine.limits import Limits
-from aj_bridge.engine.meter import POLL_ERRORS, POLLS, Meter, NoMeter
+from aj_bridge.engine.meter import POLL_ERRORS, POLLS, STRAY_REPLIES, Meter, NoMeter
 from aj_bridge.engine.parts import Parts
 from aj_bridge.engine.peers import NatsPeers, Peers
 from aj_bridge.engine.processor import Processor
@@ -40,6 +40,7 @@ from aj_bridge.storage.protocols import Storage
 from aj_sdk.errors import InvalidConfigError
 from aj_sdk.ids import new_id
 from aj_sdk.jetstream import JetStream
+from aj_sdk.transport import NatsTransport
 from aj_sdk.version import __version__
 from aj_sdk.wire.bridge import BridgeStatus, ServedStatus
 from aj_sdk.wire.names import check_name
@@ -218,6 +219,8 @@ class Bridge:
         """
         peers = NatsPeers(self._jetstream.transport, self.id, self._holds)
         transport = self._jetstream.transport
+        if isinstance(transport, NatsTransport):
+            transport.on_stray = lambda _message: self._meter.inc(STRAY_REPLIES)
         functions = Functions(self._clock)
         dispatch: dict[RouteKind, Dispatch] = {
             RouteKind.REMOTE: RemoteHandlers(transport, self._clock),

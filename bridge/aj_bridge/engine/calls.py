@@ -21,6 +21,7 @@ from aj_bridge.engine.running import Running
 from aj_bridge.storage.protocols import Parked
 from aj_sdk.errors import StoreError
 from aj_sdk.wire.call import Completed, Failed, Terminated
+from aj_sdk.wire.interim import heartbeat_ns
 from aj_sdk.wire.task import TaskRecord
 
 __all__ = ["Calls"]
@@ -100,6 +101,7 @@ class Calls:
         assert route is not None
         meter = self._parts.meter
         labels = {"queue": record.queue, "type": record.type}
+        settings = self._parts.storage.items.settings
         began = self._parts.clock.monotonic()
         meter.add(m.BUSY, 1)
         try:
@@ -107,7 +109,8 @@ class Calls:
                 id=f"{self._parts.owner}-{record.queue}-{next(self._invocations)}",
                 task=record,
                 route=route,
-                run_time_ns=self._parts.storage.items.settings.max_run_time_ns,
+                run_time_ns=settings.max_run_time_ns,
+                heartbeat_ns=heartbeat_ns(settings.lease_ns),
             )
             handle = self._parts.router.around(route, self._parts.dispatch[route.kind].call)
             held.invocation = invocation.id

@@ -37,6 +37,7 @@ OWN: Final = (
     SWEEP_SCANNED := "bridge_sweep_scanned_total",
     CONCURRENCY := "bridge_concurrency",
     PAUSED := "bridge_paused",
+    STRAY_REPLIES := "bridge_stray_replies_total",
     IN_HAND := "bridge_in_hand",
     RUNNING := "bridge_running",
     WEIGHT := "bridge_queue_weight",

@@ -19,6 +19,7 @@ from aj_sdk.services import Service
 from aj_sdk.wire.call import Completed, Failed, Terminated
 from aj_sdk.wire.names import check_name, handler_subject
 from aj_sdk.wire.task import TaskRecord
+from aj_sdk.wire.times import NS_PER_S
 
 __all__ = [
     "EACH",
@@ -162,12 +163,14 @@ class Invocation(msgspec.Struct, frozen=True):
         task: the task, saved `active` with this try counted.
         route: the route it takes.
         run_time_ns: how long it may take, nanoseconds.
+        heartbeat_ns: how often a handler shows that it lives, once it did, nanoseconds.
     """
 
     id: str
     task: TaskRecord
     route: Route
     run_time_ns: int
+    heartbeat_ns: int = 10 * NS_PER_S
 
 
 class Router:

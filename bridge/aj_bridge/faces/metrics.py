@@ -89,6 +89,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
     Family(Kind.COUNTER, "bridge_call_stopped_total", "Calls stopped because their task was taken from them.", _QUEUE),
     Family(Kind.GAUGE, "bridge_concurrency", "Tasks that the bridge works on at once, over all queues."),
     Family(Kind.GAUGE, "bridge_paused", "1 while the bridge was told to take no new work."),
+    Family(Kind.COUNTER, "bridge_stray_replies_total", "Replies that nobody waited for: late ones, second ones."),
     Family(Kind.GAUGE, "bridge_in_hand", "Items that the bridge has in hand.", _QUEUE),
     Family(Kind.GAUGE, "bridge_running", "Those of them that have a slot; the others wait for one.", _QUEUE),
     Family(Kind.GAUGE, "bridge_queue_weight", "The queue's part of the bridge's slots, beside the others.", _QUEUE),

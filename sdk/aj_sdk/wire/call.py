@@ -17,7 +17,9 @@ from aj_sdk.wire.names import (
     H_CONTENT_TYPE,
     H_DEADLINE,
     H_ERROR,
+    H_HEARTBEAT_MS,
     H_INVOCATION,
+    H_PROGRESS,
     H_PROTOCOL,
     H_RETRY_AFTER_MS,
     H_SERVICE_ERROR,
@@ -66,8 +68,9 @@ REQUEST_HEADERS: Final[Mapping[str, bool]] = {
     H_TASK_ID: False,
     H_TASK_TRY: False,
     H_CANCEL_SUBJECT: False,
+    H_HEARTBEAT_MS: False,
 }
-REPLY_HEADERS: Final = (H_ERROR, H_TERMINATE, H_RETRY_AFTER_MS, H_SERVICE_ERROR, H_SERVICE_ERROR_CODE)
+REPLY_HEADERS: Final = (H_PROGRESS, H_ERROR, H_TERMINATE, H_RETRY_AFTER_MS, H_SERVICE_ERROR, H_SERVICE_ERROR_CODE)
 
 
 class Cause(StrEnum):
@@ -117,6 +120,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         protocol: `1.1`, or empty from a Go worker.
         deadline_ns: when the reply must be in, nanoseconds since the epoch, by the bridge's clock.
         timeout_ns: the same, from the arrival on; None from a Go worker.
+        heartbeat_ns: how often the bridge wants to hear of the handler, once it did; None where it takes no interim
+            replies.
     """
 
     task: TaskRecord
@@ -125,6 +130,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     protocol: str
     deadline_ns: int
     timeout_ns: int | None
+    heartbeat_ns: int | None = None
 
 
 def handler_deadline_ns(now_ns: int, give_up_ns: int) -> int:
@@ -133,7 +139,13 @@ def handler_deadline_ns(now_ns: int, give_up_ns: int) -> int:
 
 
 def call_headers(
-    task: TaskRecord, *, invocation: str, now_ns: int, give_up_ns: int, content_type: str = TASK_JSON
+    task: TaskRecord,
+    *,
+    invocation: str,
+    now_ns: int,
+    give_up_ns: int,
+    heartbeat_ns: int = 10 * NS_PER_S,
+    content_type: str = TASK_JSON,
 ) -> dict[str, str]:
     """Return the headers of a request.
 
@@ -142,6 +154,7 @@ def call_headers(
         invocation: id of this invocation.
         now_ns: now, in nanoseconds since the epoch.
         give_up_ns: when the bridge stops waiting for the reply.
+        heartbeat_ns: how often the bridge wants to hear of the handler, once it did.
         content_type: how the body is encoded.
     """
     deadline_ns = handler_deadline_ns(now_ns, give_up_ns)
@@ -156,6 +169,7 @@ def call_headers(
         H_TASK_ID: task.id,
         H_TASK_TRY: str(task.tries),
         H_CANCEL_SUBJECT: invocation_cancel_subject(invocation),
+        H_HEARTBEAT_MS: str(heartbeat_ns // NS_PER_MS),
     }
 
 
@@ -179,6 +193,7 @@ def read_call(headers: Mapping[str, str] | None, body: bytes) -> Call:
     except ValueError as err:
         raise DecodeError("request", H_DEADLINE, str(err)) from None
     timeout_ms = _number(headers, H_TIMEOUT_MS)
+    heartbeat_ms = _number(headers, H_HEARTBEAT_MS)
     try_ = _number(headers, H_TASK_TRY)
     return Call(
         task=task,
@@ -187,6 +202,7 @@ def read_call(headers: Mapping[str, str] | None, body: bytes) -> Call:
         protocol=find_header(headers, H_PROTOCOL) or "",
         deadline_ns=deadline_ns,
         timeout_ns=None if timeout_ms is None else timeout_ms * NS_PER_MS,
+        heartbeat_ns=heartbeat_ms * NS_PER_MS if heartbeat_ms else None,
     )
 
 

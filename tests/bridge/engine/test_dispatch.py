@@ -6,11 +6,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import msgspec
+import nats
 import pytest
 
 from aj_bridge.engine.clock import Clock
 from aj_bridge.engine.dispatch import RemoteHandlers
 from aj_bridge.engine.router import EACH, Encoding, Invocation, Nobody, Route
+from aj_bridge.faces.embedded import EmbeddedServer
+from aj_sdk.fast import FastTransport
 from aj_sdk.ids import new_id
 from aj_sdk.transport import Message, NatsTransport, settle
 from aj_sdk.wire.call import Cause, Completed, Failed, Terminated
@@ -218,3 +221,32 @@ async def test_a_handler_that_is_given_up_is_told(
         assert isinstance(await handlers.call(wanted(record, run_time_ns=20 * NS_PER_MS)), Failed)
         async with asyncio.timeout(patience(10)):
             await told.wait()
+
+
+async def test_a_reply_whose_headers_can_not_be_read_is_no_success(server: EmbeddedServer) -> None:
+    """A block without a version, as no client of NATS writes it: nats-py drops it, and an error in it."""
+    connection = await nats.connect(server.url)
+    async with FastTransport(connection) as transport:
+        host, port = server.url.removeprefix("nats://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        await reader.readline()
+        writer.write(b'CONNECT {"headers":true,"verbose":false}\r\nSUB CHORIA_AJ.H.T.bad 1\r\nPING\r\n')
+        assert await reader.readline() == b"PONG\r\n"
+        calling = asyncio.ensure_future(
+            RemoteHandlers(transport, Clock()).call(
+                Invocation(
+                    id="b-Q-1",
+                    task=TaskRecord(id="a", type="bad", queue="Q", created_ns=1, tries=1),
+                    route=Route(type="bad"),
+                    run_time_ns=30 * NS_PER_S,
+                )
+            )
+        )
+        reply = (await reader.readline()).split()[3]
+        block = b"AJ-Error: no\r\n\r\n"
+        writer.write(b"HPUB %s %d %d\r\n%s\r\n" % (reply, len(block), len(block), block))
+        outcome = await calling
+        writer.close()
+    await connection.close()
+    assert isinstance(outcome, Failed)
+    assert outcome.error.startswith("the reply's headers can't be read: ")

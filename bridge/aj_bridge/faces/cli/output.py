@@ -17,6 +17,7 @@ from rich.tree import Tree
 from aj_sdk.admin import Overview, QueueInfo, TaskStoreInfo
 from aj_sdk.wire.attempt import Attempt
 from aj_sdk.wire.event import Event, TaskStateEvent
+from aj_sdk.wire.interim import Progress
 from aj_sdk.wire.queue import QueueSettings
 from aj_sdk.wire.state import TaskState
 from aj_sdk.wire.stored import Stored
@@ -41,6 +42,7 @@ __all__ = [
     "print_task",
     "print_tasks",
     "print_tree",
+    "progress_line",
     "queue_map",
     "sheet",
     "size_text",
@@ -404,6 +406,13 @@ def print_overview(overview: Overview) -> None:
         ],
     )
     print_queues(overview.queues)
+
+
+def progress_line(progress: Progress) -> str:
+    """Write a task's progress on one line."""
+    clock = to_datetime(progress.timestamp_ns).astimezone().strftime("%H:%M:%S")
+    note = f" {progress.note}" if progress.note else ""
+    return clean(f"[{clock}] {progress.task_id}: {progress.fraction:.0%}{note}")
 
 
 def event_line(event: Event) -> str:

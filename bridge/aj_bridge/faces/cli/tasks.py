@@ -1,7 +1,10 @@
 """`ajc task`: the Go project's grammar over `Client` and `Admin`."""
 
+import asyncio
+import json
 import os
 import sys
+from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from aj_sdk.client import Client
 from aj_sdk.errors import AsyncJobsError
 from aj_sdk.ids import new_id
 from aj_sdk.run_now import RunNow
+from aj_sdk.wire.interim import Progress
 from aj_sdk.wire.names import DEFAULT_QUEUE
 from aj_sdk.wire.task import DEFAULT_MAX_TRIES
 
@@ -224,9 +228,18 @@ async def _run_now(client: Client, /, *, task_ids: tuple[str, ...], as_json: boo
 @click.option("--json", "-j", "as_json", is_flag=True, help="Print one JSON document a line.")
 @with_client
 async def _watch(client: Client, /, *, task_id: str | None, as_json: bool) -> None:
-    """Show what happens to tasks, as it happens."""
-    async with client.watch(task_id) as events:
+    """Show what happens to tasks, as it happens, and the progress that their handlers tell."""
+
+    async def show_progress(told: AsyncIterator[Progress]) -> None:
+        async for progress in told:
+            if as_json:
+                output.print_json_line(json.loads(progress.to_wire()))
+            else:
+                click.echo(output.progress_line(progress))
+
+    async with client.watch(task_id) as events, client.progress(task_id) as told, asyncio.TaskGroup() as group:
         click.echo("Watching; Ctrl-C ends it", err=True)
+        group.create_task(show_progress(told))
         async for event in events:
             if as_json:
                 output.print_json_line(output.event_map(event))
