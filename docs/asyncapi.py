@@ -20,6 +20,7 @@ from aj_sdk.wire.names import (
     invocation_cancel_subject,
     item_subject,
     leader_event_subject,
+    progress_subject,
     task_event_subject,
     task_subject,
 )
@@ -51,6 +52,11 @@ _CHANNELS: Final[Mapping[str, tuple[str | None, str, tuple[str, ...]]]] = {
     ),
     "attempts": (attempts_subject(_X).replace(_X, "{task_id}"), "The ledger of a task's attempts.", ("attempt",)),
     "taskEvent": (task_event_subject(_X).replace(_X, "{task_id}"), "What becomes of a task.", ("task_state_event",)),
+    "progress": (
+        progress_subject(_X).replace(_X, "{task_id}"),
+        "How far a task has come. Best effort, and kept nowhere.",
+        ("progress",),
+    ),
     "leaderEvent": (
         leader_event_subject(_X).replace(_X, "{component}"),
         "Who was elected.",
@@ -78,6 +84,7 @@ _OPERATIONS: Final[Mapping[str, tuple[str, str, str]]] = {
     "enqueueItem": ("A producer or a bridge puts a task into a queue.", "send", "item"),
     "keepAttempt": ("A bridge writes an attempt down.", "send", "attempts"),
     "tellTaskState": ("A producer or a bridge tells what became of a task.", "send", "taskEvent"),
+    "tellProgress": ("A bridge tells how far a task has come.", "send", "progress"),
     "tellLeader": ("A scheduler or a sweeper tells that it was elected.", "send", "leaderEvent"),
     "saveSchedule": ("An administrator saves a schedule.", "send", "schedule"),
 }

@@ -145,6 +145,26 @@ export interface LeaderElectedEvent {
   component: string;
 }
 
+/** How far a task has come, as a bridge tells it on CHORIA_AJ.P.<task id>; best effort. */
+export interface Progress {
+  /** The task. */
+  task_id: string;
+  /** Its type. */
+  task_type: string;
+  /** Its queue. */
+  queue?: string;
+  /** Which try it is, from 1. */
+  try: Int64;
+  /** Which call it is. */
+  invocation?: string;
+  /** How much is done. */
+  progress: number;
+  /** A word about it; left out when empty. */
+  note?: string;
+  /** When the bridge heard of it. */
+  timestamp: Time;
+}
+
 /**
  * How a queue is to be: the Go project's settings under its own names, and ours (`replicas`, `memory`,
  * `lease`, `go_workers`, `weight`).

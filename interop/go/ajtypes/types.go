@@ -185,6 +185,33 @@ type LeaderElectedEvent struct {
 	Component string `json:"component"`
 }
 
+// Progress: How far a task has come, as a bridge tells it on CHORIA_AJ.P.<task id>; best effort.
+type Progress struct {
+	// The task.
+	TaskID string `json:"task_id"`
+
+	// Its type.
+	TaskType string `json:"task_type"`
+
+	// Its queue.
+	Queue *string `json:"queue,omitempty"`
+
+	// Which try it is, from 1.
+	Try int64 `json:"try"`
+
+	// Which call it is.
+	Invocation *string `json:"invocation,omitempty"`
+
+	// How much is done.
+	Progress json.Number `json:"progress"`
+
+	// A word about it; left out when empty.
+	Note *string `json:"note,omitempty"`
+
+	// When the bridge heard of it.
+	Timestamp time.Time `json:"timestamp"`
+}
+
 // QueueSettings: How a queue is to be: the Go project's settings under its own names, and ours (`replicas`,
 // `memory`, `lease`, `go_workers`, `weight`).
 type QueueSettings struct {
@@ -469,6 +496,8 @@ func New(schema string) any {
 		return new(ConformanceOrder)
 	case "leader_elected_event":
 		return new(LeaderElectedEvent)
+	case "progress":
+		return new(Progress)
 	case "queue_settings":
 		return new(QueueSettings)
 	case "reply_headers":
