@@ -152,15 +152,15 @@ export interface Progress {
   /** Its type. */
   task_type: string;
   /** Its queue. */
-  queue?: string;
-  /** Which try it is, from 1. */
+  queue: string;
+  /** Number of the try. */
   try: Int64;
   /** Which call it is. */
-  invocation?: string;
+  invocation?: string | null;
   /** How much is done. */
   progress: number;
-  /** A word about it; left out when empty. */
-  note?: string;
+  /** A word about it. Left out when empty. */
+  note?: string | null;
   /** When the bridge heard of it. */
   timestamp: Time;
 }

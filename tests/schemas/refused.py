@@ -172,6 +172,17 @@ _ATTEMPT: Final[dict[str, list[JSON]]] = {
     "handler": _NO_TEXT,
 }
 
+_PROGRESS: Final[dict[str, list[JSON]]] = {
+    "task_id": _NO_NAME,
+    "task_type": _NO_NAME,
+    "queue": _NO_NAME,
+    "try": _NO_INTEGER,
+    "invocation": _NO_TEXT,
+    "progress": [None, "", "0.5", True, False, -0.1, 1.1, 2, [], {}],
+    "note": _NO_TEXT,
+    "timestamp": [None, *_NO_TIME],
+}
+
 _NO_COUNT: Final[list[JSON]] = ["", "1", 1.5, True, None, -1, 2**31, [], {}]
 _CONFORMANCE_ORDER: Final[dict[str, list[JSON]]] = {
     "do": ["", "Echo", "echo\n", "unknown", None, *_NO_TEXT],
@@ -199,6 +210,7 @@ REFUSED: Final[Mapping[str, Mapping[str, Sequence[JSON]]]] = {
     "bridge_status": _BRIDGE_STATUS,
     "conformance_order": _CONFORMANCE_ORDER,
     "leader_elected_event": _LEADER_ELECTED_EVENT,
+    "progress": _PROGRESS,
     "queue_settings": _QUEUE,
     "reply_headers": _REPLY_HEADERS,
     "request_headers": _REQUEST_HEADERS,
@@ -216,6 +228,7 @@ MISSING: Final[Mapping[str, Sequence[str]]] = {
     "bridge_status": ["id", "host", "pid", "version", "started", "state", "concurrency", "in_hand", "queues"],
     "conformance_order": ["do"],
     "leader_elected_event": ["event_id", "type", "timestamp", "name", "component"],
+    "progress": ["task_id", "task_type", "queue", "try", "progress", "timestamp"],
     "queue_settings": ["name"],
     "reply_headers": [],
     "request_headers": ["AJ-Content-Type", "AJ-Handler-Deadline"],

@@ -42,6 +42,7 @@ def test_everything_on_the_wire_has_a_schema() -> None:
         "bridge_status",
         "conformance_order",
         "leader_elected_event",
+        "progress",
         "queue_settings",
         "reply_headers",
         "request_headers",

@@ -13,7 +13,7 @@ from tests.schemas.refused import REFUSED
 
 from aj_schemas import load, names, vectors
 from aj_sdk.errors import DecodeError, InvalidConfigError
-from aj_sdk.wire import attempt, bridge, call, event, item, queue, schedule, task
+from aj_sdk.wire import attempt, bridge, call, event, interim, item, queue, schedule, task
 from aj_sdk.wire.codec import JSON, decode_json, encode_json
 from aj_sdk.wire.state import TaskState
 
@@ -36,6 +36,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "attempt": Kind(attempt.ATTEMPT_KEYS, attempt.Attempt.from_wire),
     "bridge_status": Kind(bridge.STATUS_KEYS, bridge.BridgeStatus.from_wire),
     "leader_elected_event": Kind(event.LEADER_ELECTED_KEYS, event.LeaderElectedEvent.from_wire),
+    "progress": Kind(interim.PROGRESS_KEYS, interim.Progress.from_wire),
     "queue_settings": Kind(queue.KEYS, read_settings),
     "schedule": Kind(schedule.KEYS, schedule.Schedule.from_wire),
     "task": Kind(task.KEYS, task.TaskRecord.from_wire),
@@ -137,10 +138,8 @@ def test_the_states_are_the_ones_of_the_schema() -> None:
         assert set(load(name)["$defs"]["state"]["enum"]) == {*map(str, TaskState), "completed"}
 
 
-NOT_READ_YET: Final = {"AJ-Heartbeat-Ms", "traceparent", "tracestate"}
+NOT_READ_YET: Final = {"traceparent", "tracestate"}
 """Request headers of the contract that no bridge of ours sends so far."""
-NOT_ANSWERED_YET: Final = {"AJ-Progress"}
-"""Reply headers that need an offer in the request which no bridge of ours makes so far."""
 
 
 def request(headers: Mapping[str, str]) -> call.Call:
@@ -165,8 +164,7 @@ def test_the_request_headers_are_the_properties() -> None:
 
 
 def test_the_reply_headers_are_the_properties() -> None:
-    assert not NOT_ANSWERED_YET & set(call.REPLY_HEADERS)
-    assert set(load("reply_headers")["properties"]) == {*call.REPLY_HEADERS, *NOT_ANSWERED_YET}
+    assert set(load("reply_headers")["properties"]) == set(call.REPLY_HEADERS)
 
 
 @pytest.mark.parametrize("headers", load("request_headers")["examples"])
@@ -223,7 +221,7 @@ def test_what_a_handler_answers_is_a_reply(reply: call.Reply) -> None:
 
 @pytest.mark.parametrize(
     "headers",
-    [headers for headers in load("reply_headers")["examples"] if not NOT_ANSWERED_YET & set(headers)],
+    [headers for headers in load("reply_headers")["examples"] if "AJ-Progress" not in headers],
     ids=str,
 )
 def test_an_example_of_a_reply_means_what_its_headers_say(headers: dict[str, str]) -> None:
@@ -235,6 +233,21 @@ def test_an_example_of_a_reply_means_what_its_headers_say(headers: dict[str, str
         assert (reply.retry_after_ns is None) == ("AJ-Retry-After-Ms" not in headers)
     else:
         assert reply == call.Completed(b"done")
+
+
+@pytest.mark.parametrize(
+    "headers", [headers for headers in load("reply_headers")["examples"] if "AJ-Progress" in headers], ids=str
+)
+def test_an_example_with_progress_is_interim(headers: dict[str, str]) -> None:
+    read = interim.read_interim(headers, b"")
+    assert read is not None
+    assert read.fraction == (float(headers["AJ-Progress"]) if headers["AJ-Progress"] else None)
+
+
+@pytest.mark.parametrize("fraction", [None, 0, 0.0, 1e-06, 1e-07, 0.25, 1 / 3, 0.9999999, 1])
+def test_an_interim_reply_of_ours_is_what_the_schema_says(fraction: float | None) -> None:
+    headers, _ = interim.interim_reply(interim.Interim(fraction))
+    Draft202012Validator(load("reply_headers")).validate(headers)
 
 
 @pytest.mark.parametrize(

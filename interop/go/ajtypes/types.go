@@ -194,9 +194,9 @@ type Progress struct {
 	TaskType string `json:"task_type"`
 
 	// Its queue.
-	Queue *string `json:"queue,omitempty"`
+	Queue string `json:"queue"`
 
-	// Which try it is, from 1.
+	// Number of the try.
 	Try int64 `json:"try"`
 
 	// Which call it is.
@@ -205,8 +205,8 @@ type Progress struct {
 	// How much is done.
 	Progress json.Number `json:"progress"`
 
-	// A word about it; left out when empty.
-	Note *string `json:"note,omitempty"`
+	// A word about it. Left out when empty.
+	Note string `json:"note,omitempty"`
 
 	// When the bridge heard of it.
 	Timestamp time.Time `json:"timestamp"`

@@ -15,7 +15,17 @@ from aj_sdk.wire.headers import find_header, header_text
 from aj_sdk.wire.names import H_ERROR, H_PROGRESS, H_SERVICE_ERROR, H_TERMINATE
 from aj_sdk.wire.times import NS_PER_S, format_time
 
-__all__ = ["MAX_NOTE", "MISSED", "Interim", "Patience", "Progress", "heartbeat_ns", "interim_reply", "read_interim"]
+__all__ = [
+    "MAX_NOTE",
+    "MISSED",
+    "PROGRESS_KEYS",
+    "Interim",
+    "Patience",
+    "Progress",
+    "heartbeat_ns",
+    "interim_reply",
+    "read_interim",
+]
 
 MAX_NOTE: Final = 1024
 """Most bytes of a note, in UTF-8."""
@@ -48,7 +58,8 @@ def heartbeat_ns(lease_ns: int) -> int:
 
 def interim_reply(interim: Interim) -> tuple[dict[str, str], bytes]:
     """Return the headers and the body of an interim reply."""
-    number = "" if interim.fraction is None else f"{interim.fraction:.6g}"
+    # Without an exponent: not every reader takes one.
+    number = "" if interim.fraction is None else f"{interim.fraction:.6f}".rstrip("0").rstrip(".")
     note = header_text(interim.note, MAX_NOTE)
     return {H_PROGRESS: number}, encode_json({"note": note}) if note else b""
 
@@ -120,10 +131,10 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
         return self.lost_at < self.until
 
 
-_KEYS: Final[Mapping[str, bool]] = {
+PROGRESS_KEYS: Final[Mapping[str, bool]] = {
     "task_id": True,
     "task_type": True,
-    "queue": False,
+    "queue": True,
     "try": True,
     "invocation": False,
     "progress": True,
@@ -164,10 +175,10 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
             "try": self.try_,
             "invocation": self.invocation,
             "progress": self.fraction,
-            "timestamp": format_time(self.timestamp_ns),
         }
         if self.note:
             fields["note"] = self.note
+        fields["timestamp"] = format_time(self.timestamp_ns)
         return encode_json(fields)
 
     @classmethod
@@ -177,15 +188,14 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             DecodeError: it is none; the error names the key.
         """
-        value = decode_json(data, "progress")
-        fields = decode_map(value, "progress", _KEYS)
-        fraction = value.get("progress") if isinstance(value, dict) else None
+        fields = decode_map(decode_json(data, "progress"), "progress", PROGRESS_KEYS)
+        fraction = fields.get("progress")
         if not isinstance(fraction, int | float) or isinstance(fraction, bool) or not 0 <= fraction <= 1:
-            raise DecodeError("progress", "progress", "must be a number from 0 to 1")
+            raise fields.wrong("progress", "must be a number from 0 to 1")
         return cls(
             task_id=fields.name("task_id"),
             task_type=fields.name("task_type"),
-            queue=fields.text("queue"),
+            queue=fields.name("queue"),
             try_=fields.integer("try"),
             invocation=fields.text("invocation"),
             fraction=float(fraction),

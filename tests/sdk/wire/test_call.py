@@ -50,6 +50,7 @@ def test_the_headers_of_a_request() -> None:
         "AJ-Task-Id": "T1",
         "AJ-Task-Try": "3",
         "AJ-Cancel-Subject": "CHORIA_AJ.CI.inv",
+        "AJ-Heartbeat-Ms": "10000",
     }
     assert set(headers) == set(REQUEST_HEADERS)
 
