@@ -48,6 +48,18 @@ async def work(task: Task) -> Any:
             os._exit(1)
         case "sleep":
             await asyncio.sleep(pause)
+        case "heartbeat":
+            end = asyncio.get_running_loop().time() + pause
+            while asyncio.get_running_loop().time() < end:
+                task.heartbeat()
+                await asyncio.sleep(max(order.get("every_ms", 1), 1) / 1000)
+        case "progress":
+            steps = max(order.get("steps", 1), 1)
+            for step in range(1, steps + 1):
+                await asyncio.sleep(pause)
+                task.progress(step / steps, f"step {step} of {steps}")
+        case "cancel":
+            await asyncio.Event().wait()  # cancelled by the SDK, when it is told and at the deadline
         case "headers":
             return {"headers": {}, "id": task.id, "type": task.type, "tries": task.tries}
         case "deadline":

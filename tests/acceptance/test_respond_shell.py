@@ -27,6 +27,7 @@ case $payload in
   broken) exit 3 ;;
   big) yes ;;
   slow) trap 'echo "told to stop" >&2; exit 1' TERM; echo "$$ began" >&2; sleep 1000 & wait ;;
+  steps) sleep 2; echo '50% half way' >&3; echo what >&3; sleep 2; echo 1 >&3; sleep 1; echo done ;;
   stubborn) trap '' TERM; echo "$$ began" >&2; while :; do sleep 1000; done ;;
 esac
 """
@@ -122,6 +123,26 @@ async def test_it_is_ended_at_the_deadline(world: World, handler: Process, paylo
     assert await asyncio.to_thread(gone, pid)
     if payload == "slow":
         await handler.logs(f"told to stop.*task_id={task.id}")
+
+
+async def test_what_it_writes_to_descriptor_3_is_its_progress_and_gives_it_time(world: World, handler: Process) -> None:
+    async with world.client.progress() as told:
+        task = await ended(world, "steps")  # five seconds of work, where three are allowed
+        heard = [await asyncio.wait_for(anext(told), world.patience(10)) for _ in range(2)]
+    assert task.state is TaskState.COMPLETE, task.last_err
+    assert [(each.task_id, each.fraction, each.note) for each in heard] == [
+        (task.id, 0.5, "half way"),
+        (task.id, 1.0, ""),
+    ]
+    await handler.logs("'what' on descriptor 3 is no progress")
+
+
+async def test_it_is_ended_when_its_task_is_cancelled(world: World, handler: Process) -> None:
+    task = await world.client.enqueue("email:new", b"slow", queue="EMAIL")
+    await handler.logs(f"began.*task_id={task.id}")
+    await world.client.cancel(task.id, reason="not wanted")
+    await handler.logs(f"told to stop.*task_id={task.id}")
+    assert (await world.client.load(task.id)).state is TaskState.TERMINATED
 
 
 async def test_the_whole_task_is_read_by_default(world: World, tmp_path: Path) -> None:

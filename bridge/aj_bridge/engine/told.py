@@ -1,18 +1,20 @@
-"""What a program finds in its environment about its task, and what becomes of its complaints.
+"""What a program finds in its environment about its task, and what becomes of its complaints and its progress.
 
 The same for commands that a bridge runs itself and for those behind `aj-bridge respond`.
 """
 
 import logging
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from aj_sdk.wire.task import TaskRecord
 from aj_sdk.wire.times import format_time
 
-__all__ = ["log_complaints", "told_of"]
+__all__ = ["log_complaints", "read_progress", "told_of"]
 
 _MAX_LINES: Final = 1000
+_NUMBER: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,20})?", re.ASCII)
 _ESCAPES: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code != ord("\t")}
 
 
@@ -32,6 +34,25 @@ def told_of(task: TaskRecord, *, invocation: str, deadline_ns: int) -> dict[str,
         "CHORIA_AJ_INVOCATION": invocation,
         "CHORIA_AJ_DEADLINE": format_time(deadline_ns),
     }
+
+
+def read_progress(line: str) -> tuple[float | None, str] | None:
+    """Read a line of progress that a program wrote.
+
+    Args:
+        line: a share from 0 to 1, or a percentage such as `40%`, and a note if it likes; nothing at all proves life.
+
+    Returns:
+        The share, None for a sign of life only, and the note; None for a line that is neither.
+    """
+    first, _, note = line.strip().partition(" ")
+    if not first:
+        return None, ""
+    number, percent = (first[:-1], 100.0) if first.endswith("%") else (first, 1.0)
+    # Not everything that Python takes for a number: no nan, no underscores, no digits of other scripts.
+    if not _NUMBER.fullmatch(number) or float(number) > percent:
+        return None
+    return float(number) / percent, note.strip()
 
 
 def log_complaints(

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from aj_bridge.engine.told import log_complaints, told_of
+from aj_bridge.engine.told import log_complaints, read_progress, told_of
 from aj_sdk.wire.state import TaskState
 from aj_sdk.wire.task import TaskRecord
 
@@ -33,3 +33,27 @@ def test_complaints_are_logged_up_to_a_bound(caplog: pytest.LogCaptureFixture) -
     assert caplog.records[0].getMessage() == "send: line 0\\x1b[2J"
     assert caplog.records[0].__dict__["task_id"] == "t1"
     assert caplog.records[-1].getMessage() == "send: wrote more than 1000 lines, the others are not logged"
+
+
+@pytest.mark.parametrize(
+    ("line", "progress"),
+    [
+        ("", (None, "")),
+        ("  ", (None, "")),
+        ("0", (0, "")),
+        ("1", (1, "")),
+        ("0.25", (0.25, "")),
+        (" 0.5  page 4 of 8 ", (0.5, "page 4 of 8")),
+        ("40% rendering", (0.4, "rendering")),
+        ("100%", (1, "")),
+        ("1.5", None),
+        ("101%", None),
+        ("-1", None),
+        ("nan", None),
+        ("1_0%", None),
+        ("rendering", None),
+        ("\u0661", None),
+    ],
+)
+def test_a_line_of_progress_is_read(line: str, progress: tuple[float | None, str] | None) -> None:
+    assert read_progress(line) == progress
