@@ -104,7 +104,8 @@ def command(
     A command is run for each call. It reads the task on standard input and prints the result, byte for byte; exit code
     0 completes the task, 78 ends it for good, any other (75 by custom) is a failed try. The last line on standard error
     becomes the task's error, and all of them are logged. At the deadline it gets SIGTERM and then SIGKILL, with all
-    that it started. Its environment has CHORIA_AJ_TASK_ID, CHORIA_AJ_TASK_TYPE, CHORIA_AJ_TASK_TRY, CHORIA_AJ_QUEUE,
+    that it started; so too when its task is cancelled. Lines such as "40% rendering" on descriptor 3 tell its
+    progress. Its environment has CHORIA_AJ_TASK_ID, CHORIA_AJ_TASK_TYPE, CHORIA_AJ_TASK_TRY, CHORIA_AJ_QUEUE,
     CHORIA_AJ_INVOCATION and CHORIA_AJ_DEADLINE.
     """
     root = logging.getLogger()
