@@ -170,6 +170,9 @@ class _DryRun:
         self.repairs.append(Repair(record.id, record.queue, f"save it {record.state.value}: {record.last_err}"))
         return expected
 
+    async def ended(self, record: TaskRecord) -> None:
+        pass
+
 
 class _Silence:
     """`Notices` that tell nobody."""

@@ -267,6 +267,8 @@ class Sweeper:
         reason = dead_reason(record.state)
         if reason is not None:
             await self._bury(reason, record.last_err, queue, stored)
+        # After the dead letter: a child that is not told looks for itself.
+        await self._survey.ended(record)
         if verdict.item:
             await self._survey.take_out(queue, record.id, verdict.item)
 

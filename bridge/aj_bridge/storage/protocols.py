@@ -355,6 +355,13 @@ class Survey(Protocol):
             StoreError: the store failed.
         """
 
+    async def ended(self, record: TaskRecord) -> None:
+        """Tell those that wait for a task that has ended, and forget what it waited for.
+
+        Raises:
+            StoreError: the store failed.
+        """
+
     @property
     def notices(self) -> Notices:
         """Events and dead letters."""

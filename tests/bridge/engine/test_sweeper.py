@@ -142,6 +142,24 @@ async def test_an_active_task_of_a_removed_queue_is_closed_only_when_nobody_hold
 
 
 @virtual_time
+@pytest.mark.parametrize("schedules", [True, False])
+async def test_who_waits_for_a_task_that_the_sweeper_ends_is_woken_by_that(schedules: bool) -> None:
+    here = site(lease_s=LEASE_S, schedules=schedules)
+    put(here, "first", TaskState.NEW, queue="NOWHERE")
+    put(here, "parent", TaskState.BLOCKED, queue="NOWHERE", dependencies=("first",))
+    here.enqueue("child", dependencies=("parent",))
+    async with here.bridge(), swept(here):
+        await here.ended("parent", "child")
+        ends = {
+            stored.task_id: at for at, stored in here.saves if stored.record is not None and stored.record.state.final
+        }
+        assert 0 <= ends["child"] - ends["parent"] < 0.5
+        await here.quiet()
+    assert here.states("child") == ["blocked", "unreachable"]
+    assert len(here.world.edges) == 0
+
+
+@virtual_time
 async def test_who_does_not_lead_changes_nothing() -> None:
     here = site(lease_s=LEASE_S)
     put(here, "a", TaskState.NEW)

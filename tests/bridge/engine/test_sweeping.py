@@ -75,6 +75,12 @@ async def put(jetstream: JetStream, task_id: str, state: TaskState, queue: str, 
     await Store(jetstream).save(record, expected=0)
 
 
+async def record_of(store: Store, task_id: str) -> TaskRecord:
+    stored = await store.load(task_id)
+    assert stored is not None
+    return stored.readable()
+
+
 async def take(jetstream: JetStream, queue: str, number: int = 1) -> list[str]:
     """Have items handed out; gives where to acknowledge them."""
     came: asyncio.Queue[Message] = asyncio.Queue()
@@ -108,7 +114,11 @@ async def test_what_is_planted_on_a_server_is_set_right_in_two_sweeps(jetstream:
     await put(jetstream, "parked", TaskState.RETRY, "OURS", tries=1)
     await store.park_item("OURS", "parked", store.now_ns() + 3600 * NS_PER_S)
     await put(jetstream, "dropped", TaskState.NEW, "DROPS")
-    await put(jetstream, "nowhere", TaskState.RETRY, "GONE", tries=1)
+    await put(jetstream, "nowhere", TaskState.RETRY, "GONE", tries=1, dependencies=("first",))
+    await store.dependents.tie(await record_of(store, "nowhere"), ["first"])
+    await put(jetstream, "child", TaskState.BLOCKED, "OURS", dependencies=("nowhere",))
+    await store.dependents.tie(await record_of(store, "child"), ["nowhere"])
+    await store.park_item("OURS", "child", store.now_ns() + 3600 * NS_PER_S)
     await put(jetstream, "done", TaskState.COMPLETE, "OURS")
     await store.publish_item("OURS", "nothing")
     ahead, meter = Ahead(), Counts()
@@ -124,11 +134,12 @@ async def test_what_is_planted_on_a_server_is_set_right_in_two_sweeps(jetstream:
     assert not await sequence(jetstream, "OURS", "nothing")
     assert await jetstream.last(DEAD_STREAM, dead_subject("quarantined", "OURS", "nothing"))
     for task_id in ("dropped", "nowhere"):
-        stored = await store.load(task_id)
-        assert stored is not None
-        assert stored.record is not None
-        assert stored.record.state is TaskState.QUEUE_ERROR
-    assert meter.counts["bridge_sweep_scanned_total"] == 6  # each record once
+        assert (await record_of(store, task_id)).state is TaskState.QUEUE_ERROR
+    await take(jetstream, "OURS", 3)  # the two, and the child that the end of its parent has woken
+    assert await sequence(jetstream, "OURS", "child")
+    assert [found.edge.state for found in await store.edges.entering("child")] == [TaskState.QUEUE_ERROR]
+    assert not await store.edges.entering("nowhere")
+    assert meter.counts["bridge_sweep_scanned_total"] == 7  # each record once
 
 
 async def test_an_item_in_hand_is_left_and_one_that_nobody_will_be_handed_is_replaced(jetstream: JetStream) -> None:

@@ -82,6 +82,7 @@ class JetStreamSurvey:
         self._js = jetstream
         self._store = Store(jetstream)
         self._admin = Admin(jetstream, self._store)
+        self.ended = self._store.dependents.ended
         self._exhausted: dict[tuple[str, int], None] = {}
         self.notices = JetStreamNotices(jetstream)
 

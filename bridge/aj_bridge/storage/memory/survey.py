@@ -3,10 +3,12 @@
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
 from aj_bridge.core.sweep import Whereabouts
+from aj_bridge.storage.memory.edges import MemoryEdges
 from aj_bridge.storage.memory.link import Link
 from aj_bridge.storage.memory.storage import MemoryNotices
 from aj_bridge.storage.memory.world import MemoryWorld
 from aj_bridge.storage.protocols import SweptItem
+from aj_sdk.dependents import Dependents
 from aj_sdk.wire.queue import QueueSettings
 from aj_sdk.wire.stored import Stored
 from aj_sdk.wire.task import TaskRecord
@@ -26,6 +28,7 @@ class MemorySurvey:
         self._world = world
         self.link = link or Link()
         self.notices = MemoryNotices(world, self.link)
+        self.ended = Dependents(MemoryEdges(world.edges, self.link), self._wake).ended
 
     async def last_sequence(self) -> int:
         """See `Survey`."""
@@ -99,3 +102,6 @@ class MemorySurvey:
         return await self.link.ask(
             "save", record, lambda: self._world.put(record.id, record.to_wire(), expected=expected)
         )
+
+    async def _wake(self, queue: str, task_id: str) -> bool:
+        return await self.link.ask("wake", task_id, lambda: self._world.wake_inside(queue, task_id))
