@@ -86,6 +86,7 @@ async def test_a_call_carries_the_task_and_what_a_handler_may_rely_on(
         "AJ-Task-Id": "a",
         "AJ-Task-Try": "3",
         "AJ-Cancel-Subject": "CHORIA_AJ.CI.b1-Q-7",
+        "AJ-Heartbeat-Ms": "10000",
     }
     assert 57_000 <= timeout_ms <= 58_000
     assert abs(deadline_ns - time.time_ns() - timeout_ms * NS_PER_MS) < 30 * NS_PER_S
