@@ -17,8 +17,9 @@ from tests.virtual_time import VirtualTimeLoop
 from aj_bridge.core.claim import Claim
 from aj_bridge.faces.embedded import EmbeddedServer
 from aj_bridge.storage.jetstream import open_storage
-from aj_bridge.storage.memory import MemoryStorage, MemoryWorld
-from aj_bridge.storage.protocols import Parked, Storage
+from aj_bridge.storage.jetstream.survey import open_survey
+from aj_bridge.storage.memory import MemoryStorage, MemorySurvey, MemoryWorld
+from aj_bridge.storage.protocols import Parked, Storage, Survey
 from aj_sdk import streams
 from aj_sdk.admin import Admin
 from aj_sdk.fast import open_transport
@@ -63,6 +64,9 @@ class Place(Protocol):
     async def storage(self) -> Storage:
         """Give one more bridge's view."""
 
+    async def survey(self) -> Survey:
+        """Give a sweeper's view."""
+
     def now_ns(self) -> int:
         """Tell the wall clock's time."""
 
@@ -100,6 +104,9 @@ class MemoryPlace:
 
     async def storage(self) -> Storage:
         return MemoryStorage(self._world, self.queue, schedules=self._schedules)
+
+    async def survey(self) -> Survey:
+        return MemorySurvey(self._world)
 
     def now_ns(self) -> int:
         return self._world.now_ns()
@@ -142,6 +149,9 @@ class JetStreamPlace:
 
     async def storage(self) -> Storage:
         return await self._stack.enter_async_context(open_storage(self.jetstream, self.queue, adopt=False))
+
+    async def survey(self) -> Survey:
+        return await self._stack.enter_async_context(open_survey(self.jetstream))
 
     def now_ns(self) -> int:
         return time.time_ns()
