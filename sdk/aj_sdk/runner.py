@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -25,17 +25,19 @@ from nats.aio.subscription import Subscription
 from aj_sdk.calling import begin, within_deadline
 from aj_sdk.connect import ConnectionFlags, ConnectOptions, connect, resolve_connection
 from aj_sdk.discovery import EndpointStats
-from aj_sdk.errors import NotConnectedError, StoreError, UsageError
+from aj_sdk.errors import NotConnectedError, SignatureError, StoreError, UsageError
 from aj_sdk.handler_service import HandlerService
 from aj_sdk.handling import TASK_LOGGER, Task
+from aj_sdk.keys import load_key
 from aj_sdk.responder import close_call, open_call
 from aj_sdk.services import DEFAULT_SERVICES, Service, Services
 from aj_sdk.signs import Signs
 from aj_sdk.threads import Threads
 from aj_sdk.transport import drain, settle
 from aj_sdk.unwanted import UNWANTED, UNWANTED_SUBJECTS, UnwantedCalls
-from aj_sdk.wire.call import Failed, Reply
+from aj_sdk.wire.call import Failed, Reply, Terminated
 from aj_sdk.wire.names import H_ERROR, H_TERMINATE
+from aj_sdk.wire.signing import Verifier
 
 __all__ = ["DEFAULT_CONCURRENCY", "DEFAULT_GRACE_S", "HandlerStats", "Runner", "loop_factory", "run"]
 
@@ -106,6 +108,8 @@ class Runner:
         backlog: how many requests may wait for a slot; further ones are answered with an error at once. One whose
             deadline passes while it waits is answered then.
         on_ready: called when the subscriptions stand.
+        verify: public key of who signs the tasks, in hex or a file with it, or several keys of which any may have
+            signed. A task that is not signed, or wrongly, is answered with a terminate, and its handler not called.
 
     Raises:
         UsageError: an option is wrong, or no handler is registered.
@@ -120,6 +124,7 @@ class Runner:
         grace: float = DEFAULT_GRACE_S,
         backlog: int = DEFAULT_BACKLOG,
         on_ready: Callable[[], None] | None = None,
+        verify: str | Sequence[str] | None = None,
     ) -> None:
         if concurrency < 1:
             raise UsageError("concurrency must be at least 1")
@@ -130,6 +135,7 @@ class Runner:
         chosen = DEFAULT_SERVICES if services is None else services
         if not len(chosen):
             raise UsageError('no handlers are registered; write one with @service("some:type")')
+        self._verifier = _verifier(verify)
         self._given = connection
         self._services = chosen
         self._concurrency = concurrency
@@ -374,7 +380,7 @@ class Runner:
 
     async def _reply(self, lane: _Lane, task: Task) -> Reply:
         """Call the handler when there is a slot for it, within the deadline."""
-        refusal = await self._take_slot(lane, task)
+        refusal = self._distrust(task) or await self._take_slot(lane, task)
         if refusal is not None:
             task.log.warning("%s", refusal.error)
             return refusal
@@ -384,6 +390,15 @@ class Runner:
         self._unwanted.begun(task, work)
         reply = await within_deadline(work, task)
         return UNWANTED if task.cancelled and work.cancelled() else reply
+
+    def _distrust(self, task: Task) -> Terminated | None:
+        """Say what is wrong with a task's signature, where signatures are asked for."""
+        if self._verifier is not None:
+            try:
+                self._verifier.verify(task.record)
+            except SignatureError as err:
+                return Terminated(str(err))
+        return None
 
     async def _take_slot(self, lane: _Lane, task: Task) -> Failed | None:
         """Wait for a slot of the handler's and one of the runner's; say why not when there is none in time."""
@@ -428,6 +443,7 @@ def run(
     concurrency: int = DEFAULT_CONCURRENCY,
     grace: float = DEFAULT_GRACE_S,
     on_ready: Callable[[], None] | None = None,
+    verify: str | Sequence[str] | None = None,
 ) -> None:
     """Run handlers as a program of their own, until SIGTERM or SIGINT; the last line of a handler module.
 
@@ -442,6 +458,7 @@ def run(
         concurrency: how many requests are handled at a time, over all handlers.
         grace: seconds that requests in hand have to finish after the first signal.
         on_ready: called when the subscriptions stand.
+        verify: public key, or several, of who signs the tasks; see `Runner`.
 
     Raises:
         SystemExit: the program can't do its work; the reason stands on standard error. Code 2 for a wrong option or
@@ -456,7 +473,8 @@ def run(
     async def main() -> None:
         flags = ConnectionFlags(server=server, context=context)
         options = resolve_connection(flags, os.environ, name="asyncjobs-handlers")
-        await Runner(options, services, concurrency=concurrency, grace=grace, on_ready=on_ready).run()
+        runner = Runner(options, services, concurrency=concurrency, grace=grace, on_ready=on_ready, verify=verify)
+        await runner.run()
 
     try:
         with asyncio.Runner(loop_factory=loop_factory()) as loop:
@@ -464,6 +482,12 @@ def run(
     except (UsageError, StoreError) as err:
         sys.stderr.write(f"error: {err}\n")
         raise SystemExit(2 if isinstance(err, UsageError) else 1) from None
+
+
+def _verifier(verify: str | Sequence[str] | None) -> Verifier | None:
+    if verify is None:
+        return None
+    return Verifier(*map(load_key, [verify] if isinstance(verify, str) else verify))
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -30,6 +30,7 @@ from aj_sdk.services import DEFAULT_SERVICES, Services
 from aj_sdk.unwanted import UNWANTED
 from aj_sdk.wire.call import Completed, Failed, Reply, Terminated, call_headers, read_reply
 from aj_sdk.wire.names import handler_subject
+from aj_sdk.wire.signing import Signer
 from aj_sdk.wire.state import TaskState
 from aj_sdk.wire.task import TaskRecord
 
@@ -1009,3 +1010,40 @@ async def test_a_call_that_waits_for_a_slot_and_is_not_wanted_never_begins(
         answer = await second.next_msg(timeout=20)
         assert read_reply(answer.headers, answer.data) == UNWANTED
         assert gate.waiting == 0
+
+
+async def test_a_runner_with_keys_calls_handlers_for_what_is_signed_by_one_of_them_alone(
+    connection: Client, bridge: Bridge, services: Services
+) -> None:
+    handled: list[str] = []
+
+    @services.service("t")
+    async def handle(task: Task) -> str:
+        handled.append(task.record.signature)
+        return "done"
+
+    first, second, stranger = (Signer(digit * 64) for digit in "123")
+    body, headers = bridge.request("t", b"{}", 60)
+    plain = TaskRecord.from_wire(body)
+    signed = second.sign(plain)
+
+    async def ask(record: TaskRecord) -> Reply:
+        answer = await bridge.ask("t", record.to_wire(), headers)
+        return read_reply(answer.headers, answer.data)
+
+    async with Runner(connection, services, verify=[first.public_key_hex, second.public_key_hex]) as runner:
+        replies = [await ask(record) for record in (plain, stranger.sign(plain), signed.replace(payload=b"[]"))]
+        assert all(isinstance(reply, Terminated) for reply in replies)
+        assert ["not signed" in str(reply) for reply in replies] == [True, False, False]
+        assert ["invalid task signature" in str(reply) for reply in replies] == [False, True, True]
+        assert handled == []
+        assert isinstance(await ask(signed), Completed)
+        assert handled == [signed.signature]
+        assert runner.stats["t"] == HandlerStats(requests=4, errors=3, in_flight=0)
+
+
+@pytest.mark.parametrize("verify", ["", "  ", "12", [], [""], ["1" * 64, ""]])
+def test_a_key_that_is_none_is_refused_at_the_start(services: Services, verify: str | list[str]) -> None:
+    services.service("t")(lambda task: None)
+    with pytest.raises(UsageError, match="key"):
+        Runner(ConnectOptions(), services, verify=verify)
