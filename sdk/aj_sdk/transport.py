@@ -242,6 +242,7 @@ class _NatsSubscription:
 _PENDING_MESSAGES: Final = 1_000_000
 _PENDING_BYTES: Final = 512 * 1024 * 1024
 _TICK_S: Final = 0.01
+_STALL_S: Final = 0.25
 _LEAST_FULL: Final = 4096
 _NOT_CONNECTED: Final = (
     nats.errors.ConnectionClosedError,
@@ -297,8 +298,13 @@ class _Deadlines:
         self._timer = self._loop.call_at(when, self._tick)
 
     def _tick(self) -> None:
-        self._timer = None
+        assert self._timer is not None
+        due, self._timer = self._timer.when(), None
         now = self._loop.time()
+        if now - due > _STALL_S:
+            # We stood still (a frozen process, a blocked loop), and replies may lie in the socket: they come first.
+            self._timer = self._loop.call_at(now + 5 * _TICK_S, self._tick)
+            return
         while self._heap and self._heap[0][0] <= now:
             self._passed(heappop(self._heap)[1])
         if self._heap:

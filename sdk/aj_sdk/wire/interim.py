@@ -13,7 +13,7 @@ from aj_sdk.errors import DecodeError
 from aj_sdk.wire.codec import decode_json, decode_map, encode_json
 from aj_sdk.wire.headers import find_header, header_text
 from aj_sdk.wire.names import H_ERROR, H_PROGRESS, H_SERVICE_ERROR, H_TERMINATE
-from aj_sdk.wire.times import NS_PER_S, format_time
+from aj_sdk.wire.times import NS_PER_MS, NS_PER_S, format_time
 
 __all__ = [
     "MAX_NOTE",
@@ -53,7 +53,7 @@ class Interim(msgspec.Struct, frozen=True):
 
 def heartbeat_ns(lease_ns: int) -> int:
     """Return how often a handler shows that it lives: three times a lease, and every 10 s at most."""
-    return max(_LEAST_NS, min(_MOST_NS, lease_ns // 3)) if lease_ns > 0 else _MOST_NS
+    return max(_LEAST_NS, min(_MOST_NS, lease_ns // 3 // NS_PER_MS * NS_PER_MS)) if lease_ns > 0 else _MOST_NS
 
 
 def interim_reply(interim: Interim) -> tuple[dict[str, str], bytes]:
