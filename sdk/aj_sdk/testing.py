@@ -90,6 +90,7 @@ async def call(
     payload: Any = None,
     *,
     services: Services | None = None,
+    route: str | None = None,
     tries: int = 1,
     max_tries: int = 10,
     queue: str = "DEFAULT",
@@ -99,13 +100,14 @@ async def call(
 ) -> Outcome:
     """Call the handler of a type as a bridge would, and say what the bridge would make of its reply.
 
-    A registered prefix, or the handler of all types, takes the type where no exact one does. Nothing is tried again: a
-    next try is a next call, with `tries=2`.
+    Nothing is tried again: a next try is a next call, with `tries=2`.
 
     Args:
         type: the task's type.
         payload: bytes as they are, None for none, anything else as JSON.
         services: the registry; by default the one of `aj_sdk.service`.
+        route: the prefix that the bridge sends the type by (`--remote email:`), empty for all types; by default it
+            sends each type by its own name.
         tries: which try it is.
         max_tries: how many there are.
         queue: the queue that the task is said to be from.
@@ -115,13 +117,17 @@ async def call(
             which the handler finds as it finds those of remote handlers.
 
     Raises:
-        UsageError: no handler takes the type, or an argument is wrong.
+        UsageError: no handler takes the route, the route is not one of the type, or an argument is wrong.
         InvalidNameError: the type, the queue or an id may not cross the wire.
         PayloadError: the payload or a result can't be written as JSON.
     """
     if tries < 1 or not 0 < timeout <= 366 * 86_400:
         raise UsageError("tries is at least 1, and timeout more than 0 seconds and at most a year")
-    service = _service_of(check_name(type, "task type"), DEFAULT_SERVICES if services is None else services)
+    service = _service_of(
+        check_name(type, "task type"),
+        type if route is None else route,
+        DEFAULT_SERVICES if services is None else services,
+    )
     results = {
         check_name(each, "task id"): _result(encode_result(value)) for each, value in (dependency_results or {}).items()
     }
@@ -182,13 +188,17 @@ def _result(reply: bytes) -> TaskResult:
     return TaskResult(payload=encode_base64(reply), completed_ns=time.time_ns())
 
 
-def _service_of(task_type: str, services: Services) -> Service:
-    taking = [service for service in services if service.route == task_type]
-    taking = taking or [service for service in services if task_type.startswith(service.route)]
-    if not taking:
-        known = ", ".join(sorted(service.shown for service in services)) or "none at all"
-        raise UsageError(f"no handler takes the type {task_type!r}; registered: {known}")
-    return max(taking, key=lambda service: len(service.route))
+def _service_of(task_type: str, route: str, services: Services) -> Service:
+    if not task_type.startswith(route):
+        raise UsageError(
+            f"no bridge sends the type {task_type!r} by the route {route!r}: a route is a prefix of its types"
+        )
+    for service in services:
+        if service.route == route:
+            return service
+    known = ", ".join(sorted(service.shown for service in services)) or "none at all"
+    wanted = f"type {task_type!r}" if route == task_type else f"route {route!r}"
+    raise UsageError(f"no handler takes the {wanted}; registered: {known}")
 
 
 def _outcome(reply: Reply, told: tuple[tuple[float, str], ...]) -> Outcome:

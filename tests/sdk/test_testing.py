@@ -95,7 +95,7 @@ async def test_a_payload_that_does_not_fit_ends_the_task_and_names_the_field() -
 
 
 def test_a_plain_function_tells_progress_and_a_test_may_be_plain() -> None:
-    outcome = testing.call_blocking("report:month", services=services)
+    outcome = testing.call_blocking("report:month", services=services, route="report:")
     assert outcome.result == b"\xffreport:month"
     assert outcome.progress == ((0.5, "half way"), (1.0, ""))
 
@@ -122,7 +122,21 @@ async def test_a_type_that_nobody_takes_is_told_with_those_that_are() -> None:
         await testing.call("other", services=services)
     every = Services()
     every.service("")(send)
-    assert (await testing.call("other", {"to": "a"}, services=every)).completed
+    assert (await testing.call("other", {"to": "a"}, services=every, route="")).completed
+
+
+@pytest.mark.parametrize("task_type", ["email:newer", "report:month"])
+async def test_a_type_is_called_by_its_own_name_unless_a_route_is_given(task_type: str) -> None:
+    # As a bridge does by default: a mistyped type must not pass here and find nobody there.
+    with pytest.raises(UsageError, match=f"no handler takes the type '{task_type}'"):
+        await testing.call(task_type, {"to": "a"}, services=services)
+
+
+async def test_a_route_must_be_one_of_the_type_and_have_a_handler() -> None:
+    with pytest.raises(UsageError, match="a route is a prefix of its types"):
+        await testing.call("email:new", {"to": "a"}, services=services, route="report:")
+    with pytest.raises(UsageError, match="no handler takes the route 'email:'"):
+        await testing.call("email:new", {"to": "a"}, services=services, route="email:")
 
 
 async def test_misuse_is_told() -> None:
