@@ -5,6 +5,14 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := schemas sdk bridge tests bench examples docs
 
+# With an empty home rustup does not find its toolchains: they lie beside the folder of its cargo.
+BESIDE_CARGO := $(patsubst %/.cargo/bin/cargo,%/.rustup,$(shell command -v cargo))
+ifeq ($(RUSTUP_HOME)$(wildcard $(HOME)/.rustup/settings.toml),)
+ifneq ($(wildcard $(BESIDE_CARGO)/settings.toml),)
+export RUSTUP_HOME := $(BESIDE_CARGO)
+endif
+endif
+
 .DEFAULT_GOAL := help
 .PHONY: help demo setup test check format lint types layers unit server interop packaging vectors docs bench build clean
 
