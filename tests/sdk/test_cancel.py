@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import pytest
+from tests.sdk.emails import NOW, task
 from tests.sdk.pulling import take
 from tests.sdk.world import World
 
@@ -17,16 +18,8 @@ from aj_sdk.transport import Message
 from aj_sdk.wire.dead import DeadReason
 from aj_sdk.wire.names import CANCEL_SUBJECTS, CONSUMER, DEAD_STREAM, queue_stream, task_subject
 from aj_sdk.wire.state import TaskState
-from aj_sdk.wire.task import TaskRecord
-from aj_sdk.wire.times import NS_PER_S
 
 pytestmark = pytest.mark.server
-
-NOW = 1_700_000_000 * NS_PER_S
-
-
-def task(task_id: str = "t1", **changes: object) -> TaskRecord:
-    return TaskRecord(id=task_id, type="email:new", queue="EMAIL", payload=b"{}", created_ns=NOW).replace(**changes)
 
 
 async def prepare(world: World) -> Admin:

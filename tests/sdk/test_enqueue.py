@@ -4,10 +4,10 @@ import asyncio
 from typing import Any
 
 import pytest
+from tests.sdk.emails import NOW, fill, item, record, task
 from tests.sdk.lossy import LossyTransport
 from tests.sdk.pulling import take
 
-from aj_sdk.admin import Admin
 from aj_sdk.enqueue import enqueue, loaded
 from aj_sdk.errors import (
     DecodeError,
@@ -19,71 +19,16 @@ from aj_sdk.errors import (
     TaskTooLargeError,
 )
 from aj_sdk.jetstream import JetStream
-from aj_sdk.queue import Queue
 from aj_sdk.store import HEADROOM, Store
-from aj_sdk.transport import Message, NatsTransport
-from aj_sdk.wire.event import TaskStateEvent
-from aj_sdk.wire.names import TASK_STATE_EVENTS, item_subject, queue_stream, task_subject
+from aj_sdk.transport import Message
+from aj_sdk.wire.names import queue_stream, task_subject
 from aj_sdk.wire.stamp import ItemRef, Stamp
 from aj_sdk.wire.state import TaskState
-from aj_sdk.wire.task import TaskRecord
-from aj_sdk.wire.times import NS_PER_S
 
 pytestmark = pytest.mark.server
 
-NOW = 1_700_000_000 * NS_PER_S
 IDLE = [TaskState.COMPLETE, TaskState.EXPIRED, TaskState.TERMINATED, TaskState.UNREACHABLE]
 """Final states in which enqueueing again does nothing."""
-
-
-def task(task_id: str = "t1", **changes: object) -> TaskRecord:
-    return TaskRecord(id=task_id, type="email:new", queue="EMAIL", payload=b"{}", created_ns=NOW).replace(**changes)
-
-
-@pytest.fixture
-async def prepared(store: Store, admin: Admin) -> Store:
-    """A store with a task store and a queue that takes two items."""
-    await admin.ensure_task_store()
-    await admin.create_queue(Queue("EMAIL", max_entries=2))
-    return store
-
-
-@pytest.fixture
-def lossy(transport: NatsTransport) -> LossyTransport:
-    return LossyTransport(transport)
-
-
-@pytest.fixture
-def lossy_store(prepared: Store, lossy: LossyTransport) -> Store:
-    return Store(JetStream(lossy))
-
-
-@pytest.fixture
-async def states(transport: NatsTransport) -> "asyncio.Queue[tuple[str, str]]":
-    """The task states that are told in events, in order."""
-    told: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
-
-    def on_event(message: Message) -> None:
-        event = TaskStateEvent.from_wire(message.data)
-        told.put_nowait((event.task_id, event.state.value))
-
-    await transport.subscribe(TASK_STATE_EVENTS, on_event)
-    return told
-
-
-async def record(store: Store, task_id: str = "t1") -> TaskRecord:
-    return (await loaded(store, task_id)).readable()
-
-
-async def item(store: Store, task_id: str = "t1") -> int | None:
-    """Sequence of a task's item."""
-    message = await store.jetstream.last(queue_stream("EMAIL"), item_subject("EMAIL", task_id))
-    return None if message is None else message.sequence
-
-
-async def fill(store: Store) -> None:
-    for name in ("a", "b"):
-        await store.publish_item("EMAIL", name)
 
 
 async def test_a_new_task_is_saved_told_and_queued(prepared: Store, states: "asyncio.Queue[tuple[str, str]]") -> None:

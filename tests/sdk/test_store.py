@@ -4,10 +4,10 @@ import asyncio
 import time
 
 import pytest
+from tests.sdk.emails import NOW, item, task
 from tests.sdk.lossy import LossyTransport
 from tests.sdk.pulling import take
 
-from aj_sdk.admin import Admin
 from aj_sdk.errors import (
     ConflictError,
     DecodeError,
@@ -18,10 +18,8 @@ from aj_sdk.errors import (
     RefusedError,
     TaskTooLargeError,
 )
-from aj_sdk.jetstream import STREAM_NOT_FOUND, JetStream
-from aj_sdk.queue import Queue
+from aj_sdk.jetstream import STREAM_NOT_FOUND
 from aj_sdk.store import Store
-from aj_sdk.transport import NatsTransport
 from aj_sdk.wire.names import (
     DELAYED_STREAM,
     TASKS_STREAM,
@@ -32,41 +30,12 @@ from aj_sdk.wire.names import (
 )
 from aj_sdk.wire.stamp import ItemRef, Stamp
 from aj_sdk.wire.state import TaskState
-from aj_sdk.wire.task import TaskRecord
 from aj_sdk.wire.times import NS_PER_S
 
 pytestmark = pytest.mark.server
 
-NOW = 1_700_000_000 * NS_PER_S
 HOUR = 3600 * NS_PER_S
 STAMP = Stamp("bridge-1", ItemRef(7, 1))
-
-
-def task(task_id: str = "t1", **changes: object) -> TaskRecord:
-    return TaskRecord(id=task_id, type="email:new", queue="EMAIL", payload=b"{}", created_ns=NOW).replace(**changes)
-
-
-@pytest.fixture
-async def prepared(store: Store, admin: Admin) -> Store:
-    """A store with a task store and a queue that takes two items."""
-    await admin.ensure_task_store()
-    await admin.create_queue(Queue("EMAIL", max_entries=2))
-    return store
-
-
-@pytest.fixture
-def lossy(transport: NatsTransport) -> LossyTransport:
-    return LossyTransport(transport)
-
-
-@pytest.fixture
-def lossy_store(prepared: Store, lossy: LossyTransport) -> Store:
-    return Store(JetStream(lossy))
-
-
-async def item_sequence(store: Store, task_id: str = "t1") -> int | None:
-    message = await store.jetstream.last(queue_stream("EMAIL"), item_subject("EMAIL", task_id))
-    return None if message is None else message.sequence
 
 
 # Records.
@@ -197,11 +166,11 @@ async def test_a_save_without_any_answer_stays_unknown(lossy_store: Store, lossy
 
 async def test_an_item_is_put_into_its_queue_once(prepared: Store) -> None:
     assert await prepared.publish_item("EMAIL", "t1")
-    first = await item_sequence(prepared)
+    first = await item(prepared)
     assert not await prepared.publish_item("EMAIL", "t1")
-    assert await item_sequence(prepared) == first
+    assert await item(prepared) == first
     assert await prepared.publish_item("EMAIL", "t1", replace=True)
-    assert await item_sequence(prepared) != first
+    assert await item(prepared) != first
 
 
 async def test_an_item_has_the_bytes_of_the_go_project(prepared: Store) -> None:
@@ -244,7 +213,7 @@ async def test_a_schedule_stands_until_it_fires_and_is_replaced_by_another(prepa
     assert standing is not None
     assert (standing.sequence, standing.headers["AJ-Silent"]) == (second, "b 2")
     assert second > first
-    assert await item_sequence(prepared) is None
+    assert await item(prepared) is None
 
 
 async def test_of_several_who_wake_an_item_one_wins(prepared: Store) -> None:

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from tests.sdk.emails import NOW, task
 from tests.sdk.pulling import take
 from tests.sdk.world import GO_TASKS, World
 
@@ -23,17 +24,10 @@ from aj_sdk.task_filter import TaskFilter
 from aj_sdk.tasks import Acted
 from aj_sdk.wire.names import item_subject, task_subject
 from aj_sdk.wire.state import TaskState
-from aj_sdk.wire.task import TaskRecord
-from aj_sdk.wire.times import NS_PER_S
 
 pytestmark = pytest.mark.server
 
-NOW = 1_700_000_000 * NS_PER_S
 LISTED = 300
-
-
-def task(task_id: str = "t1", **changes: Any) -> TaskRecord:
-    return TaskRecord(id=task_id, type="email:new", queue="EMAIL", payload=b"{}", created_ns=NOW).replace(**changes)
 
 
 async def selected(admin: Admin, limit: int = 0, **conditions: Any) -> list[str]:
