@@ -51,11 +51,14 @@ async def connected_anew(transport: NatsTransport, seconds: float) -> None:
 
 async def test_nats_py_itself_goes_on_working_beside_it(connection: Connection, fast: FastTransport) -> None:
     heard: list[bytes] = []
+    four = asyncio.Event()
 
     async def on_message(message: Msg) -> None:
         heard.append(message.data)
         if message.reply:
             await message.respond(b"yes")
+        else:
+            four.set()
 
     await connection.subscribe("theirs", cb=on_message)
     assert (await connection.request("theirs", b"1", timeout=LONG)).data == b"yes"
@@ -64,7 +67,7 @@ async def test_nats_py_itself_goes_on_working_beside_it(connection: Connection, 
     assert heard == [b"1", b"2"]
     before = dict(connection.stats)
     await connection.publish("theirs", b"four")
-    await connection.flush()
+    await asyncio.wait_for(four.wait(), LONG)
     assert connection.stats["in_msgs"] - before["in_msgs"] == 1
     assert connection.stats["in_bytes"] - before["in_bytes"] == 4
 
