@@ -7,7 +7,7 @@ from typing import Any, Final
 from aj_bridge.core.retry import POLICIES
 from aj_bridge.core.settle import too_large
 from aj_bridge.engine import breakers, meter
-from aj_bridge.faces import config, metrics, options
+from aj_bridge.faces import config, metrics, options, supervisor
 from aj_schemas import vectors
 from aj_sdk import client, context, runner
 from aj_sdk.dead import HEADER_ROOM
@@ -150,9 +150,10 @@ def _limits() -> str:
 
 
 def _metrics() -> str:
-    counted = {value for value in vars(meter).values() if isinstance(value, str)}
+    own = {family.name for family in supervisor.FAMILIES}
+    counted = own | {value for value in vars(meter).values() if isinstance(value, str)}
     rows = []
-    for family in metrics.FAMILIES:
+    for family in (*metrics.FAMILIES, *supervisor.FAMILIES):
         labels = ", ".join(f"`{label}`" for label in family.labels)
         now = "" if family.name in counted else "not counted yet"
         rows.append((f"`{metrics.PREFIX}{family.name}`", family.kind.value, labels, family.help, now))

@@ -41,6 +41,9 @@ __all__ = ["OPTIONS", "BridgeConfig", "bridge_options", "build_config", "load_co
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+MAX_WORKERS: Final = 256
+"""Most processes of one command; each has a connection of its own."""
+
 _CREATE_ONLY: Final = (
     "max_run_time_ns",
     "max_tries",
@@ -109,6 +112,12 @@ class BridgeConfig:
         default=100,
         unit="tasks",
         aliases={"AJC_CONCURRENCY": _same},
+    )
+    workers: int = option(
+        number(0, MAX_WORKERS),
+        "Processes that share the work, each with --concurrency tasks in hand, under one that watches them; 0 for one "
+        "on each core",
+        default=1,
     )
     remote: tuple[str, ...] = option(
         ROUTE_TYPE,

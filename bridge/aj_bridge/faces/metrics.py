@@ -4,11 +4,7 @@ Knows the table of names and how to show them; what is counted when is the engin
 through its own small protocol. Source of names and labels: stats.go and election/stats.go of the Go project.
 """
 
-import asyncio
-import contextlib
-import errno
-import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -17,14 +13,11 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Summary
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.utils import floatToGoString
 
-from aj_sdk.errors import InvalidConfigError, UsageError
+from aj_sdk.errors import UsageError
 
-__all__ = ["FAMILIES", "PREFIX", "Bound", "Family", "Kind", "Metrics", "serve"]
+__all__ = ["FAMILIES", "PREFIX", "Family", "Kind", "Metrics"]
 
 PREFIX: Final = "choria_asyncjobs_"
-
-_MAX_HEAD: Final = 8 * 1024
-_REQUEST_TIMEOUT_S: Final = 5.0
 
 
 class Kind(StrEnum):
@@ -106,17 +99,17 @@ class Metrics:
     The verbs are for the hot path: a label child is looked up once and kept.
 
     Args:
-        extra: rows beside `FAMILIES`.
+        families: the table's rows.
     """
 
-    def __init__(self, extra: Sequence[Family] = ()) -> None:
+    def __init__(self, families: Sequence[Family] = FAMILIES) -> None:
         self.registry = CollectorRegistry(auto_describe=False)
         ProcessCollector(registry=self.registry)
         self._families: dict[str, Counter | Gauge | Summary] = {}
         # The library ends a counter's name in `_total` come what may; here is what it should have been.
         self._exact: dict[str, str] = {}
         self._children: dict[tuple[Any, ...], Any] = {}
-        for family in (*FAMILIES, *extra):
+        for family in families:
             self._register(family)
 
     def inc(self, name: str, by: float = 1, /, **labels: str) -> None:
@@ -187,106 +180,6 @@ class Metrics:
         child = family.labels(**labels) if labels else family
         self._children[key] = child
         return child
-
-
-@dataclass(frozen=True, slots=True)
-class Bound:
-    """Where a server listens."""
-
-    host: str
-    port: int
-
-    @property
-    def url(self) -> str:
-        """URL of the metrics."""
-        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}/metrics"
-
-
-@contextlib.asynccontextmanager
-async def serve(
-    metrics: Metrics, host: str, port: int, *, unhealthy: Callable[[], str | None] = lambda: None
-) -> AsyncIterator[Bound]:
-    """Serve `/metrics` and `/healthz` until the context is left.
-
-    Both are answered by the event loop that does the work: a loop that hangs answers neither, and that is the point.
-
-    Args:
-        metrics: what to serve.
-        host: address to listen on; empty for all.
-        port: port to listen on; 0 for a free one.
-        unhealthy: says why `/healthz` should answer 503, or None while all is well.
-
-    Raises:
-        InvalidConfigError: the address is taken, or not ours.
-    """
-    handling: set[asyncio.Task[None]] = set()
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        handling.add(task)
-        try:
-            async with asyncio.timeout(_REQUEST_TIMEOUT_S):
-                head = await reader.readuntil(b"\r\n\r\n")
-                writer.write(_response(metrics, head, unhealthy))
-                await writer.drain()
-        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError, OSError):
-            pass  # somebody who sends no request, or goes away, is no concern of ours
-        finally:
-            handling.discard(task)
-            writer.close()
-
-    try:
-        if host:
-            server = await asyncio.start_server(answer, host, port, limit=_MAX_HEAD)
-        else:
-            server = await asyncio.start_server(answer, sock=_everywhere(port), limit=_MAX_HEAD)
-    except OSError as err:
-        taken = err.errno == errno.EADDRINUSE
-        reason = "the port is taken; choose another, or 0 for a free one" if taken else err.strerror or str(err)
-        raise InvalidConfigError((f"monitor: cannot listen on {host or '*'}:{port}: {reason}",)) from None
-    try:
-        address = server.sockets[0].getsockname()
-        yield Bound(host=host or address[0], port=address[1])
-    finally:
-        server.close()
-        for task in handling:
-            task.cancel()
-        await asyncio.gather(*handling, return_exceptions=True)
-        await server.wait_closed()
-
-
-def _everywhere(port: int) -> socket.socket:
-    """Listen on all addresses with one socket, so that port 0 means one port for both versions of IP."""
-    if socket.has_dualstack_ipv6():
-        try:
-            return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
-        except OSError as err:
-            if err.errno == errno.EADDRINUSE:
-                raise
-    return socket.create_server(("", port))
-
-
-def _response(metrics: Metrics, head: bytes, unhealthy: Callable[[], str | None]) -> bytes:
-    """Answer one request; nothing that a client sends is repeated to it."""
-    method, _, rest = head.partition(b" ")
-    target, _, version = rest.partition(b"\r\n")[0].partition(b" ")
-    path = target.partition(b"?")[0]
-    status, kind, body = "200 OK", "text/plain; charset=utf-8", b""
-    if not version.startswith(b"HTTP/1."):
-        status, body = "400 Bad Request", b"not an HTTP/1 request\n"
-    elif path not in (b"/metrics", b"/healthz"):
-        status, body = "404 Not Found", b"there are /metrics and /healthz\n"
-    elif method not in (b"GET", b"HEAD"):
-        status, body = "405 Method Not Allowed\r\nAllow: GET, HEAD", b"only GET\n"
-    elif path == b"/metrics":
-        kind, body = "text/plain; version=0.0.4; charset=utf-8", metrics.exposition()
-    else:
-        reason = unhealthy()
-        status = "503 Service Unavailable" if reason else status
-        body = f"{reason or 'ok'}\n".encode()
-    lines = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-    return lines.encode() + (b"" if method == b"HEAD" else body)
 
 
 def _escaped(value: str) -> str:

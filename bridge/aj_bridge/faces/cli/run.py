@@ -8,18 +8,21 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from typing import Any, Final
 
 import click
 
 from aj_bridge.engine.bridge import Bridge, BridgeOptions, Line, ServedQueue
 from aj_bridge.engine.router import Router
+from aj_bridge.faces.channel import Word, WorkerEnd
 from aj_bridge.faces.cli.frame import Globals, leaf
 from aj_bridge.faces.config import BridgeConfig, bridge_options, load_config
 from aj_bridge.faces.embedded import EmbeddedServer
 from aj_bridge.faces.logs import set_up_logging
-from aj_bridge.faces.metrics import Metrics, serve
+from aj_bridge.faces.metrics import Metrics
+from aj_bridge.faces.monitor import Own, Watched, serve
+from aj_bridge.faces.supervisor import Supervisor
 from aj_sdk.admin import Admin
 from aj_sdk.connect import ConnectionFlags, connect, resolve_connection
 from aj_sdk.errors import NotConnectedError, QueueNotFoundError
@@ -47,6 +50,7 @@ _NATS_PORT: Final = 4222
     "aj-bridge run --queue EMAIL --server nats://nats.example.net:4222 --monitor 127.0.0.1:9100",
     "aj-bridge run --queue EMAIL --create --max-run-time 5m --max-tries 20",
     "aj-bridge run --queue CRITICAL=6 --queue NORMAL=3 --queue LOW --concurrency 200",
+    "aj-bridge run --queue EMAIL --workers 4 --monitor 9100",
     "aj-bridge run --embedded --store ./data --create --queue EMAIL",
     "aj-bridge run --queue EMAIL --app handlers --command image:thumbnail=./thumbnail --remote '*'",
     "aj-bridge run --queue EMAIL --backoff min=1s,max=10m,factor=2",
@@ -73,18 +77,62 @@ def command(ctx: click.Context, /, **flags: Any) -> None:
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLD)
     with asyncio.Runner(loop_factory=loop_factory()) as loop:
-        cancelled = loop.run(_run(config, router))
-    ctx.exit(_CANCELLED if cancelled else _NO_EXIT_CODE)
+        code = loop.run(_main(config, router))
+    ctx.exit(code)
 
 
-async def _run(config: BridgeConfig, router: Router) -> int:
-    lost = asyncio.Event()
+async def _main(config: BridgeConfig, router: Router) -> int:
+    """Be a worker of a supervisor, a supervisor, or a bridge alone; returns the exit code."""
+    seat = await WorkerEnd.open(os.environ)
+    count = config.workers or len(os.sched_getaffinity(0))
     async with contextlib.AsyncExitStack() as stack:
         flags = config.connection
-        if config.embedded:
+        if seat is not None:
+            _mark_log(seat.hello.number)
+            if seat.hello.server:
+                flags = ConnectionFlags(server=seat.hello.server)
+            stack.push_async_callback(seat.close)
+        elif config.embedded:
             server = await stack.enter_async_context(EmbeddedServer(store=config.store, port=_port(config)))
             _log.info("embedded nats-server %s on %s", server.version, server.url)
             flags = ConnectionFlags(server=server.url)
+        if seat is None and count > 1:
+            return await _supervise(config, count, flags.server if config.embedded else "")
+        cancelled = await _run(config, router, flags, seat)
+    return _CANCELLED if cancelled else _NO_EXIT_CODE
+
+
+def _mark_log(worker: int) -> None:
+    """Let each line of the log tell which worker wrote it."""
+
+    def mark(record: logging.LogRecord) -> bool:
+        record.worker = worker
+        return True
+
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(mark)
+
+
+async def _supervise(config: BridgeConfig, count: int, server: str) -> int:
+    supervisor = Supervisor([sys.executable, "-m", "aj_bridge", *sys.argv[1:]], count, server)
+    async with contextlib.AsyncExitStack() as stack:
+        monitor = await _monitored(stack, config, supervisor)
+        with _stop_on_signals(supervisor.stop):
+            return await supervisor.run(lambda: click.echo(f"ready: {count} workers{monitor}"))
+
+
+async def _monitored(stack: contextlib.AsyncExitStack, config: BridgeConfig, watched: Watched) -> str:
+    """Serve metrics where the configuration says so; returns how to tell it."""
+    if config.monitor is None:
+        return ""
+    bound = await stack.enter_async_context(serve(watched, config.monitor.host, config.monitor.port))
+    return f", metrics on {bound.url}"
+
+
+async def _run(config: BridgeConfig, router: Router, flags: ConnectionFlags, seat: WorkerEnd | None) -> int:
+    """Run the bridge; returns how many tasks in hand did not end in time."""
+    lost = asyncio.Event()
+    async with contextlib.AsyncExitStack() as stack:
         options = resolve_connection(flags, os.environ, name="aj-bridge")
         connection = await connect(options, on_closed=lost.set)
         stack.push_async_callback(connection.close)
@@ -92,17 +140,8 @@ async def _run(config: BridgeConfig, router: Router) -> int:
         jetstream = JetStream(transport, prefix=options.js_prefix, event_prefix=options.js_event_prefix)
         await _need_queues(jetstream, config)
         metrics = Metrics()
-        monitor = ""
-        if config.monitor is not None:
-            bound = await stack.enter_async_context(
-                serve(
-                    metrics,
-                    config.monitor.host,
-                    config.monitor.port,
-                    unhealthy=lambda: None if connection.is_connected else "not connected to a NATS server",
-                )
-            )
-            monitor = f", metrics on {bound.url}"
+        own = Own(metrics, lambda: None if connection.is_connected else "not connected to a NATS server")
+        monitor = await _monitored(stack, config, own) if seat is None else ""
         bridge = Bridge(
             jetstream,
             BridgeOptions(
@@ -121,17 +160,24 @@ async def _run(config: BridgeConfig, router: Router) -> int:
 
         def ready(lines: Sequence[Line]) -> None:
             queues = ", ".join(_queue_text(line, alone=len(lines) == 1) for line in lines)
+            said = "ready:" if seat is None else f"worker {seat.hello.number} of {seat.hello.of}:"
             click.echo(
-                f"ready: bridge {bridge.id}, {queues} on {options.where}, {config.concurrency} at a time{monitor}"
+                f"{said} bridge {bridge.id}, {queues} on {options.where}, {config.concurrency} at a time{monitor}"
             )
+            if seat is not None:
+                seat.tell(Word.READY)
 
-        with _stop_on_signals(bridge):
-            watch = await stack.enter_async_context(_stopped_when(lost, bridge))
+        with _stop_on_signals(bridge.stop):
+            await stack.enter_async_context(_stopped_after(lost.wait(), bridge))
+            if seat is not None:
+                await stack.enter_async_context(_stopped_after(seat.serve(own), bridge))
             cancelled = await bridge.run(ready)
-        if watch.is_set():
+        if lost.is_set():
             raise NotConnectedError("the server closed the connection for good; see the log for its reason")
         if cancelled:
             _log.warning("%d tasks in hand did not end in time; they run again when their leases are over", cancelled)
+        if seat is not None:
+            seat.tell(Word.DRAINED)
         return cancelled
 
 
@@ -157,22 +203,22 @@ def _port(config: BridgeConfig) -> int:
 
 
 @contextlib.asynccontextmanager
-async def _stopped_when(lost: asyncio.Event, bridge: Bridge) -> AsyncIterator[asyncio.Event]:
-    """Stop the bridge when the connection is lost for good."""
+async def _stopped_after(event: Coroutine[Any, Any, object], bridge: Bridge) -> AsyncIterator[None]:
+    """Stop the bridge when something is over: its connection for good, or its supervisor."""
 
     async def watch() -> None:
-        await lost.wait()
+        await event
         bridge.stop()
 
     watching = asyncio.create_task(watch())
     try:
-        yield lost
+        yield
     finally:
         watching.cancel()
 
 
 @contextlib.contextmanager
-def _stop_on_signals(bridge: Bridge) -> Iterator[None]:
+def _stop_on_signals(stop: Callable[[], None]) -> Iterator[None]:
     """Drain on the first SIGTERM or SIGINT, wait no longer on the second, leave the third to the system."""
     loop = asyncio.get_running_loop()
     both = (signal.SIGTERM, signal.SIGINT)
@@ -187,7 +233,7 @@ def _stop_on_signals(bridge: Bridge) -> Iterator[None]:
                 loop.remove_signal_handler(number)
                 signal.signal(number, signal.SIG_DFL)
         draining = True
-        bridge.stop()
+        stop()
 
     for number in both:
         loop.add_signal_handler(number, on_signal)
