@@ -14,7 +14,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup test check format lint types layers unit server interop packaging vectors docs bench build clean
+.PHONY: help demo setup test check format lint types layers unit server interop packaging guard vectors docs bench build clean
 
 help: ## print this list
 	@awk -F':.*## ' '/^[a-z][a-z-]*:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,7 +34,7 @@ demo: $(VENV)/.demo ## the main job, end to end, with a NATS server of its own
 
 setup: $(VENV)/.dev ## a virtual environment with everything the tests need
 
-test: check unit server interop packaging ## everything CI runs
+test: check unit server interop packaging guard ## everything CI runs
 
 check: lint types layers ## format, lint, types, import layers
 
@@ -69,6 +69,9 @@ vectors: ## rewrite the golden vectors with the Go project's library
 
 docs: $(VENV)/.dev ## rewrite the parts of the docs that come from code
 	$(BIN)/python docs/generate.py
+
+guard: $(VENV)/.dev ## fails where the bridge has become slow beside the plain loop and the floor, by a wide margin
+	$(BIN)/python bench/throughput.py --tasks 1500 --rounds 3 --need plain=1 --need floor=0.3
 
 bench: $(VENV)/.dev ## throughput as a ratio
 	$(BIN)/python bench/throughput.py

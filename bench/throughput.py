@@ -3,6 +3,7 @@
     python bench/throughput.py                                  # beside the plain loop and the floor
     python bench/throughput.py --against plain,floor,go,go-local,asynq --tasks 20000 --rounds 5
     python bench/throughput.py --payload 10000 --concurrency 500 --json
+    python bench/throughput.py --need plain=1.2 --need floor=0.3      # exit code 1 where a ratio is lower
 
 All workers take the same number of stored tasks, in alternating rounds, on one machine with file storage; the figures
 are medians, and a ratio is that of the medians. The bridge does all of its bookkeeping: leases, compare-and-set,
@@ -271,8 +272,12 @@ def main() -> None:
     parser.add_argument("--concurrency", type=int, default=100, help="tasks in flight (default 100)")
     parser.add_argument("--payload", type=int, default=110, help="bytes of a payload (default 110)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument(
+        "--need", action="append", default=[], metavar="PEER=RATIO", type=_need, help="fail where the ratio is lower"
+    )
     options = parser.parse_args()
-    peers = [peer for peer in options.against.split(",") if peer]
+    needs: dict[str, float] = dict(options.need)
+    peers = list(dict.fromkeys([*(peer for peer in options.against.split(",") if peer), *needs]))
     unknown = [peer for peer in peers if peer not in PEERS]
     if unknown:
         parser.error(f"no such peer: {', '.join(unknown)}; there are {', '.join(PEERS)}")
@@ -283,6 +288,21 @@ def main() -> None:
         print(json.dumps(found))
     else:
         show(found)
+    slow = [
+        f"bridge / {peer} is {found['ratios'].get(peer, 'not measured')}, and should be at least {least}"
+        for peer, least in needs.items()
+        if found["ratios"].get(peer, 0) < least
+    ]
+    if slow:
+        raise SystemExit("\n".join(slow))
+
+
+def _need(text: str) -> tuple[str, float]:
+    peer, _, least = text.partition("=")
+    try:
+        return peer, float(least)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form plain=1.2") from None
 
 
 if __name__ == "__main__":
