@@ -73,8 +73,9 @@ docs: $(VENV)/.dev ## rewrite the parts of the docs that come from code
 guard: $(VENV)/.dev ## fails where the bridge has become slow beside the plain loop and the floor, by a wide margin
 	$(BIN)/python bench/throughput.py --tasks 1500 --rounds 3 --need plain=1 --need floor=0.3
 
-bench: $(VENV)/.dev ## throughput as a ratio
-	$(BIN)/python bench/throughput.py
+bench: $(VENV)/.dev ## throughput as ratios to everybody that can run here; the other benches are in bench/README.md
+	$(PIP) install --editable '.[bench]'
+	$(BIN)/python bench/throughput.py --against plain,floor,go,go-local,asynq,taskiq,arq
 
 build: $(VENV)/.dev ## the wheel, in dist/
 	$(PIP) wheel --no-deps --wheel-dir dist .

@@ -14,6 +14,8 @@ floor     the messages of the bridge, sent by a client with no logic
 go        the Go project's worker v0.3.0 by its library, asking the same remote handler (needs Go)
 go-local  the same with a handler in its own process
 asynq     hibiken/asynq with a handler in its own process, on redis-server with its append-only file (needs Go, Redis)
+taskiq    taskiq-nats with a handler in its own process, no results kept (needs the extra `bench`)
+arq       arq with a handler in its own process, on Redis as above (needs the extra `bench`, Redis)
 
 A peer that is not installed is left out by name.
 """
@@ -21,6 +23,7 @@ A peer that is not installed is left out by name.
 import argparse
 import asyncio
 import contextlib
+import importlib.util
 import json
 import os
 import platform
@@ -49,7 +52,7 @@ from aj_sdk.wire.times import NS_PER_S
 HERE = Path(__file__).parent
 UPSTREAM = HERE.parent / "interop" / "upstream"
 TYPE = "bench:echo"
-PEERS = ("plain", "floor", "go", "go-local", "asynq")
+PEERS = ("plain", "floor", "go", "go-local", "asynq", "taskiq", "arq")
 USUAL = ("plain", "floor")
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PATIENCE_S = 600.0
@@ -126,21 +129,43 @@ def go(mode: str, job: Round) -> dict[str, float]:
 
 def asynq(job: Round) -> dict[str, float]:
     """Run asynq's worker on a Redis of its own."""
-    with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-        probe.close()
-        command = ["redis-server", "--bind", "127.0.0.1", "--port", str(port), "--dir", folder, "--save", ""]
-        command += ["--appendonly", "yes", "--loglevel", "warning"]
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as redis:
-            try:
-                _await_port(port)
-                peer = [str(HERE / "asynq" / "bin" / "asynq"), "--redis", f"127.0.0.1:{port}"]
-                peer += ["--count", str(job.count), "--concurrency", str(job.concurrency)]
-                run = subprocess.run(peer, stdout=subprocess.PIPE, check=True, text=True, timeout=_PATIENCE_S)
-            finally:
-                redis.terminate()
+    with redis() as address:
+        return _figures([HERE / "asynq" / "bin" / "asynq", "--redis", address], job)
+
+
+def taskiq(job: Round) -> dict[str, float]:
+    """Run taskiq's worker on a server of its own."""
+    with EmbeddedServer() as server:
+        return _figures([sys.executable, HERE / "pyqueues.py", "taskiq", "--server", server.url], job)
+
+
+def arq(job: Round) -> dict[str, float]:
+    """Run arq's worker on a Redis of its own."""
+    with redis() as address:
+        return _figures([sys.executable, HERE / "pyqueues.py", "arq", "--server", address], job)
+
+
+def _figures(peer: Sequence[str | Path], job: Round) -> dict[str, float]:
+    command = [*map(str, peer), "--count", str(job.count), "--concurrency", str(job.concurrency)]
+    run = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True, timeout=_PATIENCE_S)
     figures: dict[str, float] = json.loads(run.stdout)
     return figures
+
+
+@contextlib.contextmanager
+def redis() -> Iterator[str]:
+    """Run a Redis that writes its append-only file; gives its address."""
+    with tempfile.TemporaryDirectory() as folder:
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = probe.getsockname()[1]
+        command = ["redis-server", "--bind", "127.0.0.1", "--port", str(port), "--dir", folder, "--save", ""]
+        command += ["--appendonly", "yes", "--loglevel", "warning"]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+            try:
+                _await_port(port)
+                yield f"127.0.0.1:{port}"
+            finally:
+                process.terminate()
 
 
 def _await_port(port: int) -> None:
@@ -160,6 +185,8 @@ WORKERS: dict[str, Callable[[Round], dict[str, float]]] = {
     "go": lambda job: go("remote", job),
     "go-local": lambda job: go("ok", job),
     "asynq": asynq,
+    "taskiq": taskiq,
+    "arq": arq,
 }
 
 
@@ -174,8 +201,10 @@ def missing(peers: Sequence[str]) -> dict[str, str]:
     absent: dict[str, str] = {}
     for peer in peers:
         needs = ["go"] if peer in ("go", "go-local", "asynq") else []
-        needs += ["redis-server"] if peer == "asynq" else []
+        needs += ["redis-server"] if peer in ("asynq", "arq") else []
         gone = [program for program in needs if shutil.which(program) is None]
+        modules = {"taskiq": ("taskiq_nats",), "arq": ("arq",)}.get(peer, ())
+        gone += [f"the package {module}" for module in modules if importlib.util.find_spec(module) is None]
         if gone:
             absent[peer] = f"{' and '.join(gone)} not installed"
     if {"go", "go-local"} & set(peers) - absent.keys():
