@@ -23,11 +23,7 @@ A peer that is not installed is left out by name.
 import argparse
 import asyncio
 import contextlib
-import importlib.util
 import json
-import os
-import platform
-import shutil
 import socket
 import statistics
 import subprocess
@@ -40,6 +36,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from processes import HERE, TYPE, UPSTREAM, cpu, handler, machine, missing
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -49,12 +46,8 @@ from aj_sdk.client import Client
 from aj_sdk.wire.queue import QueueSettings
 from aj_sdk.wire.times import NS_PER_S
 
-HERE = Path(__file__).parent
-UPSTREAM = HERE.parent / "interop" / "upstream"
-TYPE = "bench:echo"
 PEERS = ("plain", "floor", "go", "go-local", "asynq", "taskiq", "arq")
 USUAL = ("plain", "floor")
-_TICKS = os.sysconf("SC_CLK_TCK")
 _PATIENCE_S = 600.0
 
 
@@ -78,20 +71,6 @@ async def fill(job: Round, *, for_go: bool = False) -> None:
         await client.admin.create_queue(settings)
         payload = {"to": "a@example.net", "subject": "hello", "body": "x" * max(0, job.payload - 50)}
         await client.enqueue_many([(TYPE, payload)] * job.count, queue=job.queue)
-
-
-@contextlib.contextmanager
-def handler(server: str) -> Iterator[int]:
-    """Run the handler process; gives its pid."""
-    command = [sys.executable, str(HERE / "handler.py"), "--server", server, "--type", TYPE]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        if process.stdout.readline().strip() != "ready":
-            raise SystemExit("the handler process did not start")
-        try:
-            yield process.pid
-        finally:
-            process.terminate()
 
 
 def ours(worker: str, job: Round) -> dict[str, float]:
@@ -190,31 +169,6 @@ WORKERS: dict[str, Callable[[Round], dict[str, float]]] = {
 }
 
 
-def cpu(pid: int) -> float:
-    """Return the seconds of CPU that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
-
-
-def missing(peers: Sequence[str]) -> dict[str, str]:
-    """Build what peers need, and say which can't run here, and why."""
-    absent: dict[str, str] = {}
-    for peer in peers:
-        needs = ["go"] if peer in ("go", "go-local", "asynq") else []
-        needs += ["redis-server"] if peer in ("asynq", "arq") else []
-        gone = [program for program in needs if shutil.which(program) is None]
-        modules = {"taskiq": ("taskiq_nats",), "arq": ("arq",)}.get(peer, ())
-        gone += [f"the package {module}" for module in modules if importlib.util.find_spec(module) is None]
-        if gone:
-            absent[peer] = f"{' and '.join(gone)} not installed"
-    if {"go", "go-local"} & set(peers) - absent.keys():
-        subprocess.run([str(UPSTREAM / "build")], check=True, stdout=sys.stderr)
-    if "asynq" in set(peers) - absent.keys():
-        build = ["go", "build", "-mod=readonly", "-trimpath", "-buildvcs=false", "-o", "bin/asynq", "."]
-        subprocess.run(build, check=True, cwd=HERE / "asynq", stdout=sys.stderr)
-    return absent
-
-
 def bench(peers: Sequence[str], job: Round, rounds: int, progress: Progress) -> dict[str, Any]:
     """Run all rounds."""
     absent = missing(peers)
@@ -260,12 +214,7 @@ def bench(peers: Sequence[str], job: Round, rounds: int, progress: Progress) -> 
         "rounds": rounds,
         "concurrency": job.concurrency,
         "payload": job.payload,
-        "machine": {
-            "cpus": os.cpu_count(),
-            "processor": platform.processor() or platform.machine(),
-            "python": platform.python_version(),
-            "nats_server": version,
-        },
+        "machine": machine(version),
     }
 
 
