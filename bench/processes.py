@@ -92,7 +92,7 @@ def bridge(server: str, queue: str, *options: str) -> contextlib.AbstractContext
 
 def go_worker(server: str, queue: str) -> contextlib.AbstractContextManager[int]:
     """Run the Go project's worker on a queue, asking the same remote handlers."""
-    command = [UPSTREAM / "bin" / "peer", "work", "--server", server, "--queue", queue, "--quiet"]
+    command: list[str | Path] = [UPSTREAM / "bin" / "peer", "work", "--server", server, "--queue", queue, "--quiet"]
     return process([*command, "--concurrency", "100", "--mode", "remote", "--type", TYPE], "ready")
 
 
