@@ -5,11 +5,11 @@
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Protocol, Self
 
 import msgspec
 
-from aj_bridge.core.claim import Claim
+from aj_bridge.core.claim import Claim, not_before_ns
 from aj_bridge.core.sweep import Whereabouts
 from aj_sdk.dependents import EdgeIndex
 from aj_sdk.wire.attempt import Attempt
@@ -155,6 +155,18 @@ class Parked(msgspec.Struct, frozen=True, kw_only=True):
     sequence: int = 0
     silent: str = ""
     not_before_ns: int = 0
+
+    @classmethod
+    def of(cls, claim: Claim, due_ns: int, silent: str) -> Self:
+        """Return what becomes of a claim that is parked; a schedule's sequence is not known before it is stored."""
+        return cls(
+            queue=claim.queue,
+            task_id=claim.task_id,
+            due_ns=due_ns,
+            sequence=claim.item.sequence,
+            silent=silent,
+            not_before_ns=not_before_ns(claim, due_ns),
+        )
 
 
 class Waiting(Protocol):

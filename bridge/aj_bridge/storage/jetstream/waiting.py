@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from aj_bridge.core.claim import Claim, not_before_ns
+from aj_bridge.core.claim import Claim
 from aj_bridge.storage.jetstream.acks import ACK, nak_after
 from aj_bridge.storage.protocols import Parked
 from aj_sdk.errors import RefusedError
@@ -36,13 +36,7 @@ class ScheduledItems:
 
     async def park(self, claim: Claim, due_ns: int, silent: str = "") -> Parked:
         """See `Waiting`."""
-        parked = Parked(
-            queue=claim.queue,
-            task_id=claim.task_id,
-            due_ns=due_ns,
-            silent=silent,
-            not_before_ns=not_before_ns(claim, due_ns),
-        )
+        parked = Parked.of(claim, due_ns, silent)
         sequence = await self._store.park_item(claim.queue, claim.task_id, due_ns, headers=_carried(parked))
         return msgspec.structs.replace(parked, sequence=sequence)
 
@@ -84,14 +78,7 @@ class DelayedItems:
 
     async def park(self, claim: Claim, due_ns: int, silent: str = "") -> Parked:
         """See `Waiting`."""
-        return Parked(
-            queue=claim.queue,
-            task_id=claim.task_id,
-            due_ns=due_ns,
-            sequence=claim.item.sequence,
-            silent=silent,
-            not_before_ns=not_before_ns(claim, due_ns),
-        )
+        return Parked.of(claim, due_ns, silent)
 
     async def leave(self, claim: Claim, parked: Parked) -> None:
         """See `Waiting`."""

@@ -5,7 +5,9 @@ import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 
-from aj_bridge.core.claim import Claim, not_before_ns
+import msgspec
+
+from aj_bridge.core.claim import Claim
 from aj_bridge.storage.memory.edges import MemoryEdges
 from aj_bridge.storage.memory.link import STANDSTILL_S, Link
 from aj_bridge.storage.memory.queue import Item, WorkQueue
@@ -196,18 +198,13 @@ class MemoryScheduled:
 
     async def park(self, claim: Claim, due_ns: int, silent: str = "") -> Parked:
         """See `Waiting`."""
-        carried_ns = not_before_ns(claim, due_ns)
+        parked = Parked.of(claim, due_ns, silent)
         sequence = await self._link.ask(
-            "park", claim, lambda: self._world.schedule(claim.queue, claim.task_id, due_ns, silent, carried_ns)
+            "park",
+            claim,
+            lambda: self._world.schedule(claim.queue, claim.task_id, due_ns, silent, parked.not_before_ns),
         )
-        return Parked(
-            queue=claim.queue,
-            task_id=claim.task_id,
-            due_ns=due_ns,
-            sequence=sequence,
-            silent=silent,
-            not_before_ns=carried_ns,
-        )
+        return msgspec.structs.replace(parked, sequence=sequence)
 
     async def leave(self, claim: Claim, parked: Parked) -> None:  # noqa: ARG002 - the schedule is stored
         """See `Waiting`."""
@@ -241,14 +238,7 @@ class MemoryDelayed:
 
     async def park(self, claim: Claim, due_ns: int, silent: str = "") -> Parked:
         """See `Waiting`."""
-        return Parked(
-            queue=claim.queue,
-            task_id=claim.task_id,
-            due_ns=due_ns,
-            sequence=claim.item.sequence,
-            silent=silent,
-            not_before_ns=not_before_ns(claim, due_ns),
-        )
+        return Parked.of(claim, due_ns, silent)
 
     async def leave(self, claim: Claim, parked: Parked) -> None:
         """See `Waiting`."""
