@@ -228,7 +228,7 @@ async def connect(
         NotConnectedError: no server answers, it refuses the credentials, or TLS fails; the message says which.
     """
     if any(server.startswith("ws") for server in options.servers) and importlib.util.find_spec("aiohttp") is None:
-        raise InvalidConfigError((f"{options.where}: ws:// and wss:// need: pip install aiohttp",))
+        raise InvalidConfigError((f"{options.where}: ws:// and wss:// need: pip install 'asyncjobs-nats[websocket]'",))
     credentials = Credentials(
         creds=options.creds, nkey=options.nkey, user_jwt=options.user_jwt, user_seed=options.user_seed
     )

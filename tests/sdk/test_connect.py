@@ -209,7 +209,7 @@ async def test_a_cancelled_connect_leaves_nothing_behind(free_port: int) -> None
 
 async def test_websockets_say_what_they_need(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    with pytest.raises(InvalidConfigError, match="pip install aiohttp"):
+    with pytest.raises(InvalidConfigError, match=r"pip install 'asyncjobs-nats\[websocket\]'"):
         await connect(ConnectOptions.from_url("ws://127.0.0.1:1"))
 
 

@@ -106,6 +106,22 @@ async def test_over_tls_also_after_a_reconnect(
     await connection.close()
 
 
+@pytest.mark.filterwarnings("ignore:parameter 'timeout' of type 'float':DeprecationWarning")  # nats-py's call of aiohttp
+async def test_a_websocket_takes_the_plain_transport_also_after_a_reconnect(
+    fresh_server: Fresh, free_port: int, patience: Callable[[float], float]
+) -> None:
+    server = fresh_server(config={"websocket": {"host": "127.0.0.1", "port": free_port, "no_tls": True}})
+    connection = await connect(ConnectOptions.from_url(f"ws://127.0.0.1:{free_port}"))
+    async with open_transport(connection) as transport:
+        assert type(transport) is NatsTransport
+        assert await asked(transport, b"x" * 500_000) == b"x" * 500_000
+        await server.astop()
+        await server.astart()
+        await connected_anew(transport, patience(30))
+        assert await asked(transport, b"again") == b"again"
+    await connection.close()
+
+
 async def test_lame_duck_mode_is_told_to_the_program(fresh_server: Fresh) -> None:
     server = fresh_server()
     told = asyncio.Event()
