@@ -28,7 +28,7 @@ SMOKE: Final = Path(__file__).with_name("smoke.py")
 NO_EXTRA: Final = {"asyncjobs-nats", "nats-py", "nkeys", "msgspec", "cyksuid"}
 """What a plain installation brings, beside what these need in their turn."""
 
-OPTIONAL: Final = ("click", "rich", "prometheus_client", "cryptography", "uvloop")
+OPTIONAL: Final = ("click", "rich", "prometheus_client", "cryptography", "uvloop", "aiohttp")
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,9 @@ async def test_over_tls_also_after_a_reconnect(
     await connection.close()
 
 
-@pytest.mark.filterwarnings("ignore:parameter 'timeout' of type 'float':DeprecationWarning")  # nats-py's call of aiohttp
+@pytest.mark.filterwarnings(
+    "ignore:parameter 'timeout' of type 'float':DeprecationWarning"
+)  # nats-py's call of aiohttp
 async def test_a_websocket_takes_the_plain_transport_also_after_a_reconnect(
     fresh_server: Fresh, free_port: int, patience: Callable[[float], float]
 ) -> None:
