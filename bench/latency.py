@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 import processes
+import uvloop
 from processes import TYPE, machine, medians, missing, quantile
 from rich.console import Console
 from rich.progress import Progress
@@ -128,7 +129,7 @@ def bench(count: int, rounds: int, steady: float, progress: Progress) -> dict[st
         for number in range(rounds):
             for worker in workers if number % 2 == 0 else reversed(workers):
                 progress.update(bar, description=f"round {number + 1}: {worker}")
-                rows[worker].append(asyncio.run(measure(server.url, worker, f"L{number}-{worker}", count, steady)))
+                rows[worker].append(uvloop.run(measure(server.url, worker, f"L{number}-{worker}", count, steady)))
                 progress.advance(bar)
         version = server.version
     figures = {
