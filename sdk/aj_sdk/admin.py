@@ -23,6 +23,7 @@ from aj_sdk.errors import (
     QueueNotFoundError,
     RefusedError,
 )
+from aj_sdk.handlers import Handlers
 from aj_sdk.inventory import (
     BoundQueue,
     Overview,
@@ -96,6 +97,7 @@ class Admin:
     Attributes:
         dead: the dead letters.
         bridges: the bridges that run.
+        handlers: the handlers that show themselves.
         tasks: the tasks.
     """
 
@@ -104,6 +106,7 @@ class Admin:
         self._store = store
         self.dead = DeadLetters(jetstream, store)
         self.bridges = Bridges(jetstream.transport)
+        self.handlers = Handlers(jetstream)
         self.tasks = Tasks(store, self.dead, signer)
 
     # The task store and our own streams.

@@ -5,7 +5,7 @@ A bridge is the NATS micro service `aj-bridge`; each also answers on `AJ.BRIDGE.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -20,7 +20,8 @@ from aj_sdk.errors import (
     RefusedError,
 )
 from aj_sdk.queue import Span, span_ns
-from aj_sdk.transport import Message, Transport, is_no_responders
+from aj_sdk.roll_call import answers
+from aj_sdk.transport import Transport
 from aj_sdk.wire.bridge import MAX_CONCURRENCY, BridgeStatus
 from aj_sdk.wire.codec import decode_json, decode_map, encode_json
 from aj_sdk.wire.names import H_SERVICE_ERROR, H_SERVICE_ERROR_CODE, bridge_subject, is_name
@@ -30,9 +31,6 @@ __all__ = ["SERVICE", "Bridges", "SilentBridge"]
 
 SERVICE: Final = "aj-bridge"
 """The name of the micro service that a bridge is."""
-
-_SHARE_OF_SILENCE: Final = 4
-"""Who looks for bridges has seen all when none has answered for so small a part of the time there is."""
 
 
 class SilentBridge(msgspec.Struct, frozen=True, kw_only=True):
@@ -181,29 +179,7 @@ class Bridges:
 
     async def _ids(self) -> list[str]:
         ids: set[str] = set()
-        async for message in _answers(self._transport, discovery_subject("PING", SERVICE), self._timeout_s):
+        async for message in answers(self._transport, discovery_subject("PING", SERVICE), self._timeout_s):
             answer = decode_map(decode_json(message.data, "answer to a ping"), "answer to a ping", {"id": True})
             ids.add(answer.name("id"))
         return sorted(ids)
-
-
-async def _answers(transport: Transport, subject: str, seconds: float) -> AsyncIterator[Message]:
-    """Give the answers of all who listen, until no more came for a while or the time is over."""
-    came: asyncio.Queue[Message] = asyncio.Queue()
-    inbox = transport.open_inbox(came.put_nowait)
-    loop = asyncio.get_running_loop()
-    wait_until = end = loop.time() + seconds
-    try:
-        await transport.publish(subject, reply=inbox.subject)
-        while True:
-            try:
-                async with asyncio.timeout_at(wait_until):
-                    message = await came.get()
-            except TimeoutError:
-                return
-            if is_no_responders(message):
-                return
-            yield message
-            wait_until = min(end, loop.time() + seconds / _SHARE_OF_SILENCE)
-    finally:
-        inbox.close()

@@ -13,8 +13,8 @@ __all__ = [
     "ACK_PREFIX",
     "API_PREFIX",
     "ATTEMPTS_STREAM",
-    "ATTEMPTS_SUBJECTS",
     "CANCEL_SUBJECTS",
+    "CATCH_ALL",
     "CONFIGURATION_BUCKET",
     "CONSUMER",
     "DEAD_STREAM",
@@ -26,6 +26,7 @@ __all__ = [
     "EVENTS",
     "EVENT_PREFIX",
     "HANDLER_QUEUE_GROUP",
+    "HANDLER_SUBJECTS",
     "H_CANCEL_SUBJECT",
     "H_CONTENT_TYPE",
     "H_DEADLINE",
@@ -117,7 +118,11 @@ CONFIGURATION_BUCKET: Final = "CHORIA_AJ_CONFIGURATION"
 ELECTIONS_BUCKET: Final = "CHORIA_AJ_ELECTIONS"
 EVENTS: Final = "CHORIA_AJ.E.>"
 TASK_STATE_EVENTS: Final = "CHORIA_AJ.E.task_state.*"
+HANDLER_SUBJECTS: Final = "CHORIA_AJ.H.T.*"
 HANDLER_QUEUE_GROUP: Final = "q"
+CATCH_ALL: Final = "catchall"
+"""How the empty route is called, in its subject and for people."""
+
 ACK_PREFIX: Final = "$JS.ACK."
 API_PREFIX: Final = "$JS.API"
 EVENT_PREFIX: Final = "$JS.EVENT"
@@ -253,7 +258,7 @@ def handler_subject(route: str) -> str:
 
     Source: RequestReplySubjectForTaskType in the Go project's request_reply_handler.go.
     """
-    return f"CHORIA_AJ.H.T.{check_name(route, 'task type') if route else 'catchall'}"
+    return f"CHORIA_AJ.H.T.{check_name(route, 'task type') if route else CATCH_ALL}"
 
 
 def edge_subject(parent_id: str, child_id: str) -> str:
