@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -18,7 +19,6 @@ from aj_sdk.bridges import Bridges
 from aj_sdk.dead import DeadLetters
 from aj_sdk.errors import (
     InvalidConfigError,
-    OutcomeUnknownError,
     QueueExistsError,
     QueueNotFoundError,
     RefusedError,
@@ -35,12 +35,12 @@ from aj_sdk.inventory import (
 )
 from aj_sdk.jetstream import (
     CONSUMER_NOT_FOUND,
-    STREAM_NAME_IN_USE,
     STREAM_NOT_FOUND,
     TTLS_LEVEL,
     JetStream,
 )
 from aj_sdk.queue import Queue, Span, span_ns
+from aj_sdk.side_streams import NOT_ALLOWED, ensure_side_stream, ensure_stream, raise_copies
 from aj_sdk.store import Store, no_task_store
 from aj_sdk.tasks import Tasks
 from aj_sdk.wire.names import (
@@ -79,9 +79,6 @@ _NO_WAY_OUT: Final = frozenset({"2.12.8"})
 
 Seen on 2.12.8 alone; 2.12.0, .2, .5, .6 and .7, 2.14.0, 2.14.6 and 2.15.1 let it through.
 """
-
-_NOT_ALLOWED: Final = (RefusedError, OutcomeUnknownError)
-"""How it looks when we may not: the server says no, or, for want of a permission, does not answer."""
 
 _AT_ONCE: Final = 16
 
@@ -125,7 +122,7 @@ class Admin:
         """
         retention_ns = _checked_span(retention, "retention")
         config = streams.task_store_config(memory=memory, replicas=replicas, retention_ns=retention_ns)
-        if await self._ensure_stream(config) is None:
+        if await ensure_stream(self._js, config) is None:
             self._js.batches_again(TASKS_STREAM)
 
     async def enable_direct_get(self) -> bool:
@@ -141,7 +138,7 @@ class Admin:
         try:
             if not config.get("allow_direct"):
                 await self._js.update_stream({**config, "allow_direct": True})
-        except _NOT_ALLOWED as err:
+        except NOT_ALLOWED as err:
             _log.info("the task store stays without direct gets, reading many tasks is slower: %s", err)
             return False
         self._js.batches_again(TASKS_STREAM)
@@ -165,7 +162,7 @@ class Admin:
         await self._js.update_stream({**config, "allow_msg_ttl": True})
 
     async def configure_task_store(self, *, retention: Span, replicas: int) -> TaskStoreInfo:
-        """Change how long tasks are kept and in how many copies.
+        """Change how long tasks are kept and in how many copies; what stands beside them gets at least as many.
 
         Args:
             retention: how long a task is kept after its last change, 0 = for ever.
@@ -178,6 +175,7 @@ class Admin:
         retention_ns = _checked_span(retention, "retention")
         config = await self._stream_config(TASKS_STREAM)
         await self._js.update_stream({**streams.with_age(config, retention_ns), "num_replicas": replicas})
+        await raise_copies(self._js, replicas)
         if await self._js.stream_info(ATTEMPTS_STREAM) is not None:
             await self.ensure_attempts()
         return await self.task_store_info()
@@ -191,10 +189,11 @@ class Admin:
         # Never with subjects: at a million tasks that took 17 s of the server's CPU (seen).
         return read_task_store_info(await self._stream_info(TASKS_STREAM))
 
-    async def ensure_delayed(self, *, replicas: int = 1, memory: bool = False) -> bool:
+    async def ensure_delayed(self, *, copies: int = 1) -> bool:
         """Make the stream of waiting items, where the server has message schedules (2.12, but not 2.12.8).
 
-        One that is there stays as it is, but gets at least as many copies.
+        Args:
+            copies: the least number of copies, where it must be more than the task store's.
 
         Returns:
             Whether items can wait there.
@@ -204,11 +203,8 @@ class Admin:
         """
         if await self._js.api_level() < _SCHEDULES_LEVEL:
             return False
-        config = await self._ensure_stream(streams.delayed_config(memory=memory, replicas=replicas))
-        if config is not None and int(config.get("num_replicas") or 1) < replicas:
-            await self._js.update_stream({**config, "num_replicas": replicas})
-        if config is None:
-            config = await self._stream_config(DELAYED_STREAM)
+        await ensure_side_stream(self._js, streams.delayed_config, copies=copies)
+        config = await self._stream_config(DELAYED_STREAM)  # with the server's version, also where it is new
         if not config.get("allow_msg_schedules"):
             _log.warning("stream %s does not allow message schedules, so nothing can wait there", DELAYED_STREAM)
             return False
@@ -218,24 +214,24 @@ class Admin:
             return False
         return True
 
-    async def ensure_dead(self, *, replicas: int = 1, memory: bool = False) -> None:
-        """Make the stream of dead letters; one that is there stays as it is.
+    async def ensure_dead(self) -> None:
+        """Make the stream of dead letters; one that is there is not changed, but for its copies.
 
         Raises:
             StoreError: the store failed or said no.
         """
-        await self._ensure_stream(streams.dead_config(memory=memory, replicas=replicas))
+        await ensure_side_stream(self._js, streams.dead_config)
 
     async def ensure_attempts(self) -> None:
-        """Make the stream of attempts, on the task store's storage and kept as long as tasks are.
+        """Make the stream of attempts, kept as long as tasks are.
 
         Raises:
             StoreError: the store failed or said no, or there is no task store.
         """
-        wanted = streams.attempts_config(await self._stream_config(TASKS_STREAM))
-        found = await self._ensure_stream(wanted)
-        if found is not None and streams.max_age_ns(found) != streams.max_age_ns(wanted):
-            await self._js.update_stream(streams.with_age(found, streams.max_age_ns(wanted)))
+        retention_ns = streams.max_age_ns(await self._stream_config(TASKS_STREAM))
+        found = await ensure_side_stream(self._js, partial(streams.attempts_config, retention_ns=retention_ns))
+        if streams.max_age_ns(found) != retention_ns:
+            await self._js.update_stream(streams.with_age(found, retention_ns))
 
     async def overview(self) -> Overview:
         """Describe everything; makes nothing.
@@ -282,7 +278,7 @@ class Admin:
             raise QueueExistsError(settings.name)
         if missing and await self._js.stream_info(stream) is None:
             parks = await self._try_delayed(settings)
-            await self._ensure_stream(streams.queue_config(settings, parks=parks))
+            await ensure_stream(self._js, streams.queue_config(settings, parks=parks))
         if missing:
             try:
                 await self._js.save_consumer(stream, streams.consumer_config(settings), "create")
@@ -527,21 +523,6 @@ class Admin:
 
     # Inside.
 
-    async def _ensure_stream(self, config: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Make a stream; give the configuration of one that was there before, None for a new one."""
-        info = await self._js.stream_info(config["name"])
-        if info is None:
-            try:
-                await self._js.create_stream(config)
-            except RefusedError as err:
-                if err.code != STREAM_NAME_IN_USE:
-                    raise
-                info = await self._stream_info(config["name"])
-            else:
-                return None
-        existing: dict[str, Any] = info["config"]
-        return existing
-
     async def _stream_info(self, stream: str) -> dict[str, Any]:
         info = await self._js.stream_info(stream)
         if info is None:
@@ -581,8 +562,8 @@ class Admin:
 
     async def _try_delayed(self, settings: QueueSettings) -> bool:
         try:
-            return await self.ensure_delayed(replicas=settings.replicas)
-        except _NOT_ALLOWED as err:
+            return await self.ensure_delayed(copies=settings.replicas)
+        except NOT_ALLOWED as err:
             # A queue works without: what waits is then handed back with a delay.
             _log.warning("items of queue %s can't wait outside of it: %s", settings.name, err)
             return False
@@ -590,7 +571,7 @@ class Admin:
     async def _add_source(self, config: Mapping[str, Any], name: str) -> bool:
         try:
             await self._js.update_stream(streams.with_source(config, name))
-        except _NOT_ALLOWED as err:
+        except NOT_ALLOWED as err:
             _log.warning("queue %s is not adopted, what waits is handed back with a delay: %s", name, err)
             return False
         return True

@@ -4,6 +4,7 @@ Raw, as all of our JetStream: every write says which revision it has seen. Where
 time of its own. What is in a bucket is somebody else's business.
 """
 
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -12,12 +13,12 @@ from aj_sdk import streams
 from aj_sdk.errors import NoRespondersError, OutcomeUnknownError, RefusedError
 from aj_sdk.jetstream import (
     EXPECTED_LAST_SUBJECT_SEQUENCE,
-    STREAM_NAME_IN_USE,
     STREAM_NOT_FOUND,
     WRONG_LAST_SEQUENCE,
     JetStream,
     StoredMessage,
 )
+from aj_sdk.side_streams import ensure_side_stream
 from aj_sdk.wire.headers import find_header
 from aj_sdk.wire.names import API_PREFIX, bucket_stream, bucket_subject
 from aj_sdk.wire.times import NS_PER_S, parse_time
@@ -63,16 +64,12 @@ class Bucket:
         # The server maps no plain $KV to a domain's buckets; what is below the API's prefix it does. So nats.go writes.
         self._writes_below = "" if jetstream.prefix == API_PREFIX else f"{jetstream.prefix}."
 
-    async def ensure(
-        self, *, max_age_ns: int = 0, key_ttls: bool = False, memory: bool = False, replicas: int = 1
-    ) -> bool:
-        """Make the bucket; one that is there stays as it is, but learns to let keys have their own time.
+    async def ensure(self, *, max_age_ns: int = 0, key_ttls: bool = False) -> bool:
+        """Make the bucket, kept as the task store is; one that is there learns to let keys have their own time.
 
         Args:
             max_age_ns: after which time without a write a key goes, 0 for never.
             key_ttls: whether keys may have a time of their own, where the server can.
-            memory: keep it in memory instead of on disk.
-            replicas: copies that a cluster keeps.
 
         Returns:
             Whether keys may have a time of their own.
@@ -81,19 +78,10 @@ class Bucket:
             StoreError: the store failed or said no.
         """
         key_ttls = key_ttls and await self._js.api_level() >= KEY_TTLS_LEVEL
-        info = await self._js.stream_info(self._stream)
-        if info is None:
-            config = streams.bucket_config(
-                self._name, max_age_ns=max_age_ns, key_ttls=key_ttls, memory=memory, replicas=replicas
-            )
-            try:
-                await self._js.create_stream(config)
-            except RefusedError as err:
-                if err.code != STREAM_NAME_IN_USE:
-                    raise
-                info = await self._js.stream_info(self._stream)  # somebody made it at the same time
-        if info is not None and key_ttls and not info["config"].get("allow_msg_ttl"):
-            await self._js.update_stream({**info["config"], "allow_msg_ttl": True})
+        make = partial(streams.bucket_config, self._name, max_age_ns=max_age_ns, key_ttls=key_ttls)
+        found = await ensure_side_stream(self._js, make)
+        if key_ttls and not found.get("allow_msg_ttl"):
+            await self._js.update_stream({**found, "allow_msg_ttl": True})
         return key_ttls
 
     async def max_age_ns(self) -> int:

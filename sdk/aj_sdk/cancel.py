@@ -12,12 +12,11 @@ from aj_sdk import streams
 from aj_sdk.dead import DeadLetters
 from aj_sdk.enqueue import loaded, publish_state
 from aj_sdk.errors import ConflictError, RefusedError, TaskStateError
-from aj_sdk.jetstream import STREAM_NAME_IN_USE, JetStream
+from aj_sdk.side_streams import ensure_side_stream
 from aj_sdk.store import Place, Store
 from aj_sdk.task_filter import ANY_TASK, TaskFilter
 from aj_sdk.wire.call import clip_error
 from aj_sdk.wire.dead import DeadLetter, DeadReason
-from aj_sdk.wire.names import DEAD_STREAM
 from aj_sdk.wire.state import TaskState
 from aj_sdk.wire.task import TaskRecord
 
@@ -103,21 +102,11 @@ async def _bury(store: Store, dead: DeadLetters, record: TaskRecord) -> None:
                 raise
             # Nobody took it: a bridge makes the stream when it starts, and here there may never have been one.
             failure = err
-            await _make_stream(store.jetstream)
+            await ensure_side_stream(store.jetstream, streams.dead_config)
             await asyncio.sleep(pause)
         else:
             return
     raise failure
-
-
-async def _make_stream(jetstream: JetStream) -> None:
-    if await jetstream.stream_info(DEAD_STREAM) is not None:
-        return  # somebody has just made it
-    try:
-        await jetstream.create_stream(streams.dead_config())
-    except RefusedError as err:
-        if err.code != STREAM_NAME_IN_USE:
-            raise
 
 
 def _why(reason: str) -> str:

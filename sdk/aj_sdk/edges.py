@@ -22,14 +22,14 @@ from aj_sdk.errors import (
 )
 from aj_sdk.jetstream import (
     EXPECTED_LAST_SUBJECT_SEQUENCE,
-    STREAM_NAME_IN_USE,
     STREAM_NOT_FOUND,
     WRONG_LAST_SEQUENCE,
     JetStream,
     StoredMessage,
 )
+from aj_sdk.side_streams import ensure_side_stream
 from aj_sdk.wire.edge import Edge
-from aj_sdk.wire.names import DEPS_STREAM, TASKS_STREAM, edge_subject, edges_from, edges_to
+from aj_sdk.wire.names import DEPS_STREAM, edge_subject, edges_from, edges_to
 
 __all__ = ["Edges"]
 
@@ -170,14 +170,7 @@ class Edges:
                 raise
 
     async def _make(self) -> None:
-        tasks = await self._js.stream_info(TASKS_STREAM)
-        config = {} if tasks is None else tasks["config"]
-        memory, replicas = config.get("storage") == "memory", int(config.get("num_replicas") or 1)
-        try:
-            await self._js.create_stream(streams.deps_config(memory=memory, replicas=replicas))
-        except RefusedError as err:
-            if err.code != STREAM_NAME_IN_USE:
-                raise
+        await ensure_side_stream(self._js, streams.deps_config)
         self._absent_until = 0.0
         self._js.batches_again(DEPS_STREAM)
 

@@ -41,6 +41,7 @@ __all__ = [
     "delayed_config",
     "deps_config",
     "has_source",
+    "kept",
     "max_age_ns",
     "queue_config",
     "restored_consumer",
@@ -114,12 +115,8 @@ def deps_config(*, memory: bool = False, replicas: int = 1) -> Config:
     }
 
 
-def attempts_config(tasks: Mapping[str, Any]) -> Config:
-    """Return the stream of attempts, kept as long as the tasks are.
-
-    Args:
-        tasks: the task store's configuration.
-    """
+def attempts_config(*, memory: bool = False, replicas: int = 1, retention_ns: int = 0) -> Config:
+    """Return the stream of attempts, which are kept as long as the tasks."""
     return {
         "name": ATTEMPTS_STREAM,
         "description": "Attempts at Choria Async Jobs tasks",
@@ -128,11 +125,7 @@ def attempts_config(tasks: Mapping[str, Any]) -> Config:
         "max_msgs": _MAX_ATTEMPTS,
         "discard": "old",
         "allow_direct": True,
-        **_common(
-            memory=tasks.get("storage") == "memory",
-            replicas=int(tasks.get("num_replicas") or 1),
-            max_age_ns=max_age_ns(tasks),
-        ),
+        **_common(memory=memory, replicas=replicas, max_age_ns=retention_ns),
     }
 
 
@@ -194,6 +187,11 @@ def with_dead_retention(config: Mapping[str, Any], kept_ns: Mapping[str, int]) -
     # What is equal for all needs no time for each, which servers before 2.11 do not have.
     several = len(set(kept_ns.values())) > 1
     return {**changed, "metadata": metadata, **({"allow_msg_ttl": True} if several else {})}
+
+
+def kept(config: Mapping[str, Any]) -> tuple[bool, int]:
+    """Return whether a stream is kept in memory, and in how many copies."""
+    return config.get("storage") == "memory", int(config.get("num_replicas") or 1)
 
 
 def max_age_ns(config: Mapping[str, Any]) -> int:

@@ -30,7 +30,7 @@ from aj_sdk.errors import (
 from aj_sdk.queue import Span, span_ns
 from aj_sdk.retry import retry
 from aj_sdk.store import Store
-from aj_sdk.wire.names import TASKS_STREAM, UNIQUE_BUCKET, is_name
+from aj_sdk.wire.names import UNIQUE_BUCKET, is_name
 from aj_sdk.wire.state import TaskState
 from aj_sdk.wire.stored import Stored
 from aj_sdk.wire.task import TaskRecord
@@ -161,14 +161,10 @@ class UniqueKeys:
     async def _make(self, unique: Unique) -> None:
         async with self._making:
             if self._key_ttls is None:
-                tasks = await self._store.jetstream.stream_info(TASKS_STREAM)
-                config = {} if tasks is None else tasks["config"]
                 level = await self._store.jetstream.api_level()
                 self._key_ttls = await self._bucket.ensure(
                     max_age_ns=0 if level else _OLD_SERVERS_WINDOW_S * NS_PER_S,
                     key_ttls=True,
-                    memory=config.get("storage") == "memory",
-                    replicas=int(config.get("num_replicas") or 1),
                 )
         if not self._key_ttls and unique.window_s > _OLD_SERVERS_WINDOW_S:
             raise UsageError("nats-server before 2.11 keeps a unique key for 31 days at most: shorten unique_for")

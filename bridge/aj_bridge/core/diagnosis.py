@@ -139,7 +139,8 @@ def _durability(facts: Facts) -> Iterator[Finding]:
         yield _warn(
             f"fewer copies than the task store, which has {tasks}",
             f"streams {', '.join(fewer)}",
-            "give them as many: `nats stream edit NAME --replicas N`",
+            "`ajc task configure RETENTION REPLICAS` gives them as many, as does a bridge that starts; "
+            "`ajc queue configure NAME --replicas N` is for queues",
         )
 
 

@@ -16,19 +16,14 @@ from aj_bridge.storage.jetstream.survey import JetStreamSurvey, open_survey
 from aj_sdk import streams
 from aj_sdk.errors import StoreError
 from aj_sdk.jetstream import JetStream
+from aj_sdk.side_streams import SIDE_STREAMS
 from aj_sdk.store import HEADROOM
 from aj_sdk.wire.dead import DeadLetter
 from aj_sdk.wire.names import (
     API_PREFIX,
-    ATTEMPTS_STREAM,
-    DEAD_STREAM,
-    DELAYED_STREAM,
-    DEPS_STREAM,
-    ELECTIONS_BUCKET,
     ITEM_SUBJECTS,
     QUEUE_STREAM_PREFIX,
     TASKS_STREAM,
-    bucket_stream,
 )
 from aj_sdk.wire.stored import Stored
 from aj_sdk.wire.task import TaskRecord
@@ -36,14 +31,7 @@ from aj_sdk.wire.times import parse_time
 
 __all__ = ["Repair", "learn", "would_sweep"]
 
-_OURS: Final = (
-    TASKS_STREAM,
-    DELAYED_STREAM,
-    DEAD_STREAM,
-    DEPS_STREAM,
-    ATTEMPTS_STREAM,
-    bucket_stream(ELECTIONS_BUCKET),
-)
+_OURS: Final = (TASKS_STREAM, *SIDE_STREAMS)
 _LATER_S: Final = 7 * 86_400.0
 
 

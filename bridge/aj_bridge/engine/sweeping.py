@@ -15,7 +15,7 @@ from aj_sdk.errors import StoreError
 from aj_sdk.ids import new_id
 from aj_sdk.jetstream import JetStream
 from aj_sdk.wire.event import LeaderElectedEvent
-from aj_sdk.wire.names import ELECTIONS_BUCKET, TASKS_STREAM, leader_event_subject
+from aj_sdk.wire.names import ELECTIONS_BUCKET, leader_event_subject
 from aj_sdk.wire.times import NS_PER_S
 
 __all__ = ["Sweeping"]
@@ -46,13 +46,7 @@ class Sweeping:
     async def run(self) -> None:
         """See `Duty`."""
         ballot = Bucket(self._js, ELECTIONS_BUCKET)
-        info = await self._js.stream_info(TASKS_STREAM)
-        tasks = {} if info is None else info["config"]
-        await ballot.ensure(
-            max_age_ns=_TERM_NS,
-            memory=tasks.get("storage") == "memory",
-            replicas=int(tasks.get("num_replicas") or 1),
-        )
+        await ballot.ensure(max_age_ns=_TERM_NS)
         term_ns = await ballot.max_age_ns() or _TERM_NS
         election = Election(
             ballot,
