@@ -7,6 +7,7 @@ from typing import Any, Final
 from aj_bridge.core.retry import POLICIES
 from aj_bridge.core.settle import too_large
 from aj_bridge.engine import breakers, meter
+from aj_bridge.engine.journal import STEPS
 from aj_bridge.faces import config, metrics, options, supervisor
 from aj_schemas import vectors
 from aj_sdk import client, context, runner
@@ -37,6 +38,7 @@ def sections() -> dict[str, str]:
         "policies": _policies(),
         "limits": _limits(),
         "metrics": _metrics(),
+        "journal": _table(("step", "what it tells"), [(f"`{step}`", told) for step, told in STEPS.items()]),
     }
 
 
@@ -116,6 +118,7 @@ def _limits() -> str:
             "at least 200 ms; 500 ms on the command line of the bridge",
             _error(lambda: Queue("EMAIL", lease=0.1)),
         ),
+        ("the journal of a bridge", "256 MiB", "renamed to `FILE.old`, a new one is begun"),
         ("a configuration file", "1 MiB", "`FILE: a configuration file has at most 1048576 bytes`"),
         ("a NATS context", f"{context._MAX_FILE // KIB // KIB} MiB", "`the file is larger than 1048576 bytes`"),  # noqa: SLF001
         (

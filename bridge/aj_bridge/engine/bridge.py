@@ -24,6 +24,8 @@ from aj_bridge.engine.duties import Duty, on_duty
 from aj_bridge.engine.functions import Functions
 from aj_bridge.engine.gauges import Gauges
 from aj_bridge.engine.held import HeldClaims
+from aj_bridge.engine.journal import Journal
+from aj_bridge.engine.journaled import JournaledPeers, JournaledStorage, journaled
 from aj_bridge.engine.limits import Limits
 from aj_bridge.engine.meter import POLL_ERRORS, POLLS, STRAY_REPLIES, Meter, NoMeter
 from aj_bridge.engine.parts import Parts
@@ -148,14 +150,22 @@ class Bridge:
         jetstream: the API of the account.
         options: how it works.
         meter: what is counted.
+        journal: takes a line for each step, see `Journal`; None for no journal.
     """
 
-    def __init__(self, jetstream: JetStream, options: BridgeOptions, meter: Meter | None = None) -> None:
+    def __init__(
+        self,
+        jetstream: JetStream,
+        options: BridgeOptions,
+        meter: Meter | None = None,
+        journal: Callable[[bytes], None] | None = None,
+    ) -> None:
         self.id = new_id()
         self.options = options
         self._jetstream = jetstream
         self._meter = meter or NoMeter()
         self._clock = Clock()
+        self._journal = None if journal is None else Journal(self.id, journal, self._clock)
         self._limits = Limits(options.router)
         self._slots = Slots(options.concurrency, self._clock.monotonic)
         self._started_ns = self._clock.now_ns()
@@ -227,17 +237,25 @@ class Bridge:
             RouteKind.FUNCTION: functions,
             RouteKind.COMMAND: Commands(self._clock, max_output=transport.max_payload, environ=os.environ),
         }
+        asked: Peers = peers
+        if self._journal is not None:
+            dispatch, asked = journaled(dispatch, self._journal), JournaledPeers(peers, self._journal)
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(functions.close)
             for queue in self.options.queues:
-                self._lines.append(await stack.enter_async_context(self._line(queue, peers, dispatch)))
+                self._lines.append(await stack.enter_async_context(self._line(queue, asked, dispatch)))
             stack.callback(self._slots.close)
             stack.callback(self._limits.close)
             await stack.enter_async_context(self._service(peers).answering())
             await stack.enter_async_context(on_duty(self._duties(peers)))
+            if self._journal is not None:
+                self._journal.started(",".join(queue.name for queue in self.options.queues))
             if ready is not None:
                 ready(self._lines)
-            return await self._work()
+            cancelled = await self._work()
+        if self._journal is not None:
+            self._journal.note("stop", cancelled=cancelled)
+        return cancelled
 
     def _duties(self, peers: Peers) -> list[Duty]:
         """All that this bridge does beside its tasks; they begin when the queues are bound and end after the tasks."""
@@ -279,7 +297,7 @@ class Bridge:
 
     @contextlib.asynccontextmanager
     async def _line(
-        self, queue: ServedQueue, peers: NatsPeers, dispatch: Mapping[RouteKind, Dispatch]
+        self, queue: ServedQueue, peers: Peers, dispatch: Mapping[RouteKind, Dispatch]
     ) -> AsyncIterator[Line]:
         options, meter = self.options, self._meter
 
@@ -290,7 +308,8 @@ class Bridge:
         pull_s = PULL_S if len(options.queues) == 1 else SHORT_PULL_S
         async with open_storage(
             self._jetstream, queue.name, adopt=options.adopt, polled=polled, pull_s=pull_s
-        ) as storage:
+        ) as opened:
+            storage: Storage = opened if self._journal is None else JournaledStorage(opened, self._journal)
             held = HeldClaims(self.id, storage.items, self._clock)
             seat = self._slots.seat(storage.items, lambda: len(held), queue.weight)
             parts = Parts(
@@ -307,6 +326,7 @@ class Bridge:
                 retention=options.retention,
                 keep_all_attempts=options.keep_all_attempts,
                 limits=self._limits,
+                journal=self._journal,
             )
             processor = Processor(parts, held, seat)
             rates = Rates(processor.tally, self._clock.monotonic)

@@ -8,6 +8,7 @@ from aj_bridge.core.retention import KEEP_ALL, Retention
 from aj_bridge.core.retry import RetryPolicy
 from aj_bridge.engine.clock import Clock
 from aj_bridge.engine.dispatch import Dispatch
+from aj_bridge.engine.journal import Journal
 from aj_bridge.engine.limits import Limits
 from aj_bridge.engine.meter import Meter
 from aj_bridge.engine.peers import Peers
@@ -35,6 +36,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
         retention: what becomes of the records of tasks that have ended.
         keep_all_attempts: tell also of the attempts that completed.
         limits: how many tasks of a route are handled at a time.
+        journal: where each step is written down; None where it is not.
     """
 
     owner: str
@@ -50,3 +52,4 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     retention: Retention = KEEP_ALL
     keep_all_attempts: bool = False
     limits: Limits = msgspec.field(default_factory=lambda: Limits(Router()))
+    journal: Journal | None = None

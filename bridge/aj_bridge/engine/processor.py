@@ -61,6 +61,7 @@ class Processor:
         self._dependents = Dependents(parts.storage.edges, self._wake)
         self._endings = Endings(parts, held, self._dependents)
         self._ledger = Ledger(parts, self._spawn)
+        self._journal = parts.journal
         self._work: set[asyncio.Task[None]] = set()
         self._stopping = False
 
@@ -240,6 +241,8 @@ class Processor:
                     room = None
                     continue
             break
+        if self._journal is not None:
+            self._journal.decided(held.claim, decision)
         try:
             await self._carry_out(held, stored, decision)
         finally:
@@ -341,6 +344,8 @@ class Processor:
             now_ns=self._parts.clock.now_ns(),
             random=self._parts.random,
         )
+        if self._journal is not None:
+            self._journal.decided(held.claim, decision)
         try:
             if isinstance(decision, Finish):
                 await self._finish(held, record, decision.record, decision.event)
@@ -426,6 +431,8 @@ class Processor:
         # in all other cases whoever wrote owns the item.
         stored = lost.stored
         self._parts.meter.inc(m.STOPPED if isinstance(lost, Stopped) else m.REFUSED, queue=self._name)
+        if self._journal is not None:
+            self._journal.of(held.claim, "lost", stopped=isinstance(lost, Stopped))
         if stored is None or stored.record is None or not stored.record.state.final:
             self._dropped("refused", held, "somebody else saved the task")
             return
@@ -434,6 +441,8 @@ class Processor:
 
     def _dropped(self, why: str, held: Held, text: str) -> None:
         self._parts.meter.inc(m.DROPPED, queue=self._name, why=why)
+        if self._journal is not None:
+            self._journal.of(held.claim, "drop", why=why)
         _log.info("dropped an item: %s", text, extra=_fields(held))
 
 

@@ -224,6 +224,12 @@ class BridgeConfig:
         default=None,
         aliases={"AJC_MONITOR": _go_port},
     )
+    journal: Path | None = option(  # noqa: RUF009 - as above
+        path("FILE"),
+        "Append one JSON line for each step with a task; for proofs and for looking for faults, without payloads and "
+        "errors; several workers write to FILE.worker-1 and so on",
+        default=None,
+    )
     log_level: str = option(
         choice(tuple(LEVELS)),
         "Least important messages to log",

@@ -14,7 +14,10 @@ from aj_bridge.core.deliver import Holder
 from aj_bridge.core.retention import KEEP_ALL, Retention
 from aj_bridge.core.retry import POLICIES, RetryPolicy
 from aj_bridge.engine.clock import Clock
+from aj_bridge.engine.dispatch import Dispatch
 from aj_bridge.engine.held import HeldClaims
+from aj_bridge.engine.journal import Journal
+from aj_bridge.engine.journaled import JournaledStorage, journaled
 from aj_bridge.engine.limits import Limits
 from aj_bridge.engine.parts import Parts
 from aj_bridge.engine.peers import ASK_TIMEOUT_S
@@ -279,6 +282,7 @@ class BridgeAtWork:
         verifier: Verifier | None = None,
         keep_all_attempts: bool = False,
         retention: Retention = KEEP_ALL,
+        lines: Callable[[bytes], None] | None = None,
     ) -> None:
         self.name = name
         self.link = Link()
@@ -287,12 +291,15 @@ class BridgeAtWork:
         self.grace_s = grace_s
         self.storage = MemoryStorage(site.world, site.queue, schedules=site.schedules, link=self.link)
         self.clock = clock = Clock(now_ns=site.world.now_ns, monotonic=asyncio.get_running_loop().time)
+        journal = None if lines is None else Journal(name, lines, clock)
+        dispatch: dict[RouteKind, Dispatch] = dict.fromkeys(RouteKind, site.handlers.of(name))
         self.held = HeldClaims(name, self.storage.items, clock)
         self.processor = Processor(
             Parts(
                 owner=name,
-                storage=self.storage,
-                dispatch=dict.fromkeys(RouteKind, site.handlers.of(name)),
+                storage=self.storage if journal is None else JournaledStorage(self.storage, journal),
+                dispatch=dispatch if journal is None else journaled(dispatch, journal),
+                journal=journal,
                 peers=site.neighbours.of(self),
                 router=router or Router(),
                 keep_all_attempts=keep_all_attempts,

@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -19,6 +20,7 @@ from aj_bridge.faces.channel import Word, WorkerEnd
 from aj_bridge.faces.cli.frame import Globals, leaf
 from aj_bridge.faces.config import BridgeConfig, bridge_options, load_config
 from aj_bridge.faces.embedded import EmbeddedServer
+from aj_bridge.faces.journal import open_journal
 from aj_bridge.faces.logs import set_up_logging
 from aj_bridge.faces.metrics import Metrics
 from aj_bridge.faces.monitor import Own, Watched, serve
@@ -133,6 +135,10 @@ async def _run(config: BridgeConfig, router: Router, flags: ConnectionFlags, sea
     """Run the bridge; returns how many tasks in hand did not end in time."""
     lost = asyncio.Event()
     async with contextlib.AsyncExitStack() as stack:
+        journal = None
+        if config.journal is not None:
+            path = config.journal if seat is None else Path(f"{config.journal}.worker-{seat.hello.number}")
+            journal = stack.enter_context(open_journal(path)).write
         options = resolve_connection(flags, os.environ, name="aj-bridge")
         connection = await connect(options, on_closed=lost.set)
         stack.push_async_callback(connection.close)
@@ -156,6 +162,7 @@ async def _run(config: BridgeConfig, router: Router, flags: ConnectionFlags, sea
                 grace_s=config.drain_timeout_ns / NS_PER_S,
             ),
             metrics,
+            journal,
         )
 
         def ready(lines: Sequence[Line]) -> None:
