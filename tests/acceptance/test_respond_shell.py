@@ -13,6 +13,7 @@ from tests.pids import gone
 
 from aj_bridge.faces.embedded import EmbeddedServer
 from aj_sdk.client import Client
+from aj_sdk.wire.signing import Signer
 from aj_sdk.wire.state import TaskState
 from aj_sdk.wire.task import TaskRecord
 
@@ -55,8 +56,6 @@ def shell(
                 folder,
                 "--type",
                 "email:",
-                "--type",
-                "raw",
                 "--stdin",
                 "payload",
                 "--kill-after",
@@ -66,7 +65,9 @@ def shell(
                 "--concurrency",
                 "4",
             )
-            crew.ready(crew.bridge("EMAIL", "--max-run-time", "3s", "--remote", "email:", "--remote", "raw"), handler)
+            crew.ready(
+                crew.bridge("EMAIL", "--max-run-time", "3s", "--remote", "email:", "--remote", "signed"), handler
+            )
             yield crew, handler
         finally:
             crew.close()
@@ -157,3 +158,24 @@ async def test_the_whole_task_is_read_by_default(world: World, tmp_path: Path) -
     assert (seen["id"], seen["type"], seen["payload"], seen["state"]) == (task.id, "report:month", "Imp1bmUi", "active")
     every.terminate()
     assert await every.ended() == 0
+
+
+async def test_with_keys_it_runs_for_signed_tasks_alone(world: World, tmp_path: Path) -> None:
+    signer = Signer("7" * 64)
+    key = tmp_path / "key.pub"
+    key.write_text(signer.public_key_hex)
+    handler = respond(world.crew, tmp_path, "--type", "signed", "--verify", str(key), "--stdin", "payload")
+    await world.ready(handler)
+    plain = await world.client.enqueue("signed", b"ok", queue="EMAIL")
+    assert (refused := await world.ended(plain.id)).state is TaskState.TERMINATED
+    assert "not signed" in refused.last_err
+    async with Client.connect(world.crew.url, signer=signer) as client:
+        task = await client.enqueue("signed", b"ok", queue="EMAIL")
+        assert await client.result_bytes(task.id, timeout=world.patience(30)) == b"sent by signed, try 1\n\xff"
+
+
+@pytest.mark.parametrize("key", ["", "12", "no/such/file"])
+async def test_a_key_that_is_none_is_an_error_and_not_no_check(world: World, tmp_path: Path, key: str) -> None:
+    handler = respond(world.crew, tmp_path, "--type", "other", "--verify", key)
+    assert await handler.ended() == 2
+    assert any("public key" in line for line in handler.err), handler.err

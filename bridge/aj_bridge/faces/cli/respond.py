@@ -83,6 +83,13 @@ _ONLY_FOR_COMMANDS: Final = ("queue_group", "stdin", "max_output", "kill_after")
     show_default=True,
     help="How long a command has between SIGTERM and SIGKILL.",
 )
+@click.option(
+    "--verify",
+    "keys",
+    multiple=True,
+    metavar="KEY",
+    help="Handle only tasks that this ed25519 public key verifies: hex, or a file with it; may be given again.",
+)
 @click.argument("program", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND [ARGUMENT]...]")
 @click.pass_context
 def command(
@@ -97,6 +104,7 @@ def command(
     stdin: str,
     max_output: int,
     kill_after: timedelta,
+    keys: tuple[str, ...],
     program: tuple[str, ...],
 ) -> None:
     """Answer the calls of a bridge with a Python module or with a command, until SIGTERM.
@@ -129,17 +137,18 @@ def command(
         services = command_services(types, shell, queue_group=queue_group)
         concurrency = concurrency or os.cpu_count()
     set_up_logging(stream=sys.stderr, environ=os.environ, replace=False)
-    _run(ctx, services, concurrency or DEFAULT_CONCURRENCY, grace)
+    _run(ctx, services, concurrency or DEFAULT_CONCURRENCY, grace, keys)
 
 
-def _run(ctx: click.Context, services: Services, concurrency: int, grace: float) -> None:
+def _run(ctx: click.Context, services: Services, concurrency: int, grace: float, keys: tuple[str, ...]) -> None:
     options = connection_options(ctx)
 
     async def respond() -> None:
         def ready() -> None:
             click.echo(f"ready: {', '.join(service.shown for service in services)}")
 
-        await Runner(options, services, concurrency=concurrency, grace=grace, on_ready=ready).run()
+        runner = Runner(options, services, concurrency=concurrency, grace=grace, on_ready=ready, verify=keys or None)
+        await runner.run()
 
     with asyncio.Runner(loop_factory=loop_factory()) as loop:
         loop.run(respond())
