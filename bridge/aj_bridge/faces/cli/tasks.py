@@ -2,11 +2,8 @@
 
 import asyncio
 import json
-import os
-import sys
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import click
@@ -16,7 +13,7 @@ from aj_bridge.faces.cli.acts import cancel, delete, retry
 from aj_bridge.faces.cli.families import graph
 from aj_bridge.faces.cli.filters import filter_options, task_filter
 from aj_bridge.faces.cli.frame import Group, complain_of, confirm, leaf, signature_options, subgroup, with_client
-from aj_bridge.faces.cli.params import DURATION, INSTANT
+from aj_bridge.faces.cli.params import DURATION, INSTANT, payload_bytes
 from aj_sdk.client import Client
 from aj_sdk.errors import AsyncJobsError
 from aj_sdk.ids import new_id
@@ -107,7 +104,7 @@ async def _add(
         raise click.UsageError("give one of --at and --in")
     if load and not depends:
         raise click.UsageError("--load needs --depends")
-    body = _raw_payload(payload) if raw else payload
+    body = payload_bytes(payload) if raw else payload
     wanted_id = task_id or new_id()
     task = await client.enqueue(
         type,
@@ -130,17 +127,6 @@ async def _add(
         click.echo(f"Task {task.id} has this key already, state {task.state.value or 'unknown'}")
     else:
         click.echo(f"Enqueued task {task.id}")
-
-
-def _raw_payload(text: str) -> bytes:
-    if text == "-":
-        return sys.stdin.buffer.read()
-    if text.startswith("@"):
-        try:
-            return Path(text[1:]).read_bytes()
-        except OSError as err:
-            raise click.BadParameter(f"cannot read {text[1:]}: {err.strerror}", param_hint="PAYLOAD") from None
-    return os.fsencode(text)
 
 
 @signature_options(verify=True)

@@ -11,7 +11,9 @@ from aj_bridge.faces.cli.main import aj_bridge_group
 from aj_sdk.bridges import SilentBridge
 from aj_sdk.wire.bridge import BridgeStatus, ServedStatus
 
-COMMANDS = {name: command for name, command in aj_bridge_group().commands.items() if name in ("ps", "ctl", "handlers")}
+COMMANDS = {
+    name: command for name, command in aj_bridge_group().commands.items() if name in ("ps", "ctl", "handlers", "call")
+}
 
 
 def status(**changes: object) -> BridgeStatus:
