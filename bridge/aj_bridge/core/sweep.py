@@ -16,9 +16,21 @@ from aj_sdk.wire.stored import Stored
 from aj_sdk.wire.task import TaskRecord
 from aj_sdk.wire.times import NS_PER_S
 
-__all__ = ["Ask", "Close", "Gone", "Leave", "Publish", "Replace", "Sighting", "Verdict", "Whereabouts", "judge_task"]
+__all__ = [
+    "GRACE_NS",
+    "Ask",
+    "Close",
+    "Gone",
+    "Leave",
+    "Publish",
+    "Replace",
+    "Sighting",
+    "Verdict",
+    "Whereabouts",
+    "judge_task",
+]
 
-_GRACE_NS: Final = 30 * NS_PER_S
+GRACE_NS: Final = 30 * NS_PER_S
 """How long a record is left alone where its queue has no lease: somebody may be just enqueueing it."""
 
 
@@ -46,6 +58,7 @@ class Sighting(msgspec.Struct, frozen=True, kw_only=True):
         age_ns: for how long, at least, the record has not been saved.
         place: where its item stands.
         holder: what the owner of an `active` record said, None when not asked.
+        grace_ns: for how long a record is left alone where its queue has no lease.
     """
 
     stored: Stored
@@ -53,6 +66,7 @@ class Sighting(msgspec.Struct, frozen=True, kw_only=True):
     age_ns: int
     place: Whereabouts = Whereabouts()
     holder: Holder | None = None
+    grace_ns: int = GRACE_NS
 
 
 class Gone(msgspec.Struct, frozen=True):
@@ -97,7 +111,7 @@ def judge_task(seen: Sighting) -> Verdict:
     if record is None or record.state.final:
         return Gone()
     queue = seen.queue
-    patience_ns = queue.lease_ns if queue is not None and queue.ours else _GRACE_NS
+    patience_ns = queue.lease_ns if queue is not None and queue.ours else seen.grace_ns
     if record.state is TaskState.ACTIVE:
         patience_ns *= 2
     if seen.age_ns < patience_ns or (seen.place.item and not seen.place.stranded) or seen.place.waits:

@@ -36,6 +36,7 @@ from aj_bridge.engine.router import RouteKind, Router
 from aj_bridge.engine.service import BridgeService
 from aj_bridge.engine.settings import SettingsWatch
 from aj_bridge.engine.slots import Seat, Slots
+from aj_bridge.engine.sweeper import EVERY_S
 from aj_bridge.engine.sweeping import Sweeping
 from aj_bridge.storage.jetstream import PULL_S, SHORT_PULL_S, open_storage
 from aj_bridge.storage.protocols import Storage
@@ -87,6 +88,7 @@ class BridgeOptions(msgspec.Struct, frozen=True, kw_only=True):
         verifier: what looks at the signatures of tasks; None where they are not looked at.
         retention: what becomes of the records of tasks that have ended.
         keep_all_attempts: tell also of the attempts that completed; one more message for each task.
+        sweep_every_s: seconds between two sweeps, where this bridge is elected for them.
 
     Raises:
         InvalidConfigError: no queue, or one that is there twice.
@@ -101,6 +103,7 @@ class BridgeOptions(msgspec.Struct, frozen=True, kw_only=True):
     verifier: Verifier | None = None
     retention: Retention = KEEP_ALL
     keep_all_attempts: bool = False
+    sweep_every_s: float = EVERY_S
 
     def __post_init__(self) -> None:
         names = [queue.name for queue in self.queues]
@@ -263,7 +266,7 @@ class Bridge:
             *(SettingsWatch(line.storage) for line in self._lines),
             *(DroppedItems(line.storage, line.held, self._meter, self._clock) for line in self._lines),
             *(line.rates for line in self._lines),
-            Sweeping(self._jetstream, self.id, peers, self._meter, self._clock),
+            Sweeping(self._jetstream, self.id, peers, self._meter, self._clock, every_s=self.options.sweep_every_s),
             Gauges(lambda: self.status, self._meter),
             Cancels(self._jetstream.transport, [line.processor.cancelled for line in self._lines]),
         ]

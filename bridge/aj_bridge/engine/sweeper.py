@@ -7,14 +7,18 @@ clock: from when it first saw a later sequence.
 """
 
 import asyncio
+import contextlib
 import logging
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, Protocol
+
+import msgspec
 
 from aj_bridge.core.decision import dead_reason
 from aj_bridge.core.deliver import NOT_FOUND, Holder
 from aj_bridge.core.sweep import (
+    GRACE_NS,
     Ask,
     Close,
     Gone,
@@ -27,10 +31,10 @@ from aj_bridge.core.sweep import (
     judge_task,
 )
 from aj_bridge.engine.clock import Clock
-from aj_bridge.engine.meter import SWEEP_SCANNED, SWEPT, Meter
+from aj_bridge.engine.meter import SWEEP_SCANNED, SWEEP_SECONDS, SWEEP_WATCHED, SWEPT, Meter
 from aj_bridge.engine.peers import Peers
 from aj_bridge.storage.protocols import Survey, SweptItem
-from aj_sdk.errors import ConflictError, QueueFullError, QueueNotFoundError
+from aj_sdk.errors import ConflictError, QueueFullError, QueueNotFoundError, StoreError
 from aj_sdk.wire.dead import DeadLetter
 from aj_sdk.wire.queue import QueueSettings
 from aj_sdk.wire.stored import Stored
@@ -91,6 +95,7 @@ class Sweeper:
         self._meter = meter
         self._clock = clock
         self._every_s = every_s
+        self._grace_ns = min(GRACE_NS, int(every_s * NS_PER_S))
         self._most = watched
         self._forget()
 
@@ -108,13 +113,19 @@ class Sweeper:
         self._forget()
         while True:
             if self._leadership.leads:
-                await self.sweep()
+                try:
+                    await self.sweep()
+                except StoreError as err:
+                    # What was read is kept: the next sweep goes on from there.
+                    _log.warning("a sweep was broken off: %s", err)
             else:
                 self._forget()
+                self._tell(0.0)
             await asyncio.sleep(self._every_s)
 
     async def sweep(self) -> None:
         """Look once through all that was saved since, and through all that is kept in mind."""
+        began = self._clock.monotonic()
         queues = await self._survey.queues()
         self._mark(await self._survey.last_sequence())
         while self._leadership.leads:
@@ -126,7 +137,13 @@ class Sweeper:
             if len(self._watched) >= self._most:
                 break  # all too young to be judged
         for queue in queues:
-            await self._sweep_items(queue)
+            with _one_queue_alone(queue):
+                await self._sweep_items(queue)
+        self._tell(self._clock.monotonic() - began)
+
+    def _tell(self, took_s: float) -> None:
+        self._meter.set(SWEEP_SECONDS, took_s)
+        self._meter.set(SWEEP_WATCHED, len(self._watched))
 
     # What was saved since.
 
@@ -199,35 +216,34 @@ class Sweeper:
             if stored is None or stored.record is None:
                 del self._watched[task_id]
                 continue
-            seen = Sighting(stored=stored, queue=queues.get(stored.record.queue), age_ns=self._age_ns(stored.sequence))
+            seen = Sighting(
+                stored=stored,
+                queue=queues.get(stored.record.queue),
+                age_ns=self._age_ns(stored.sequence),
+                grace_ns=self._grace_ns,
+            )
             verdict = judge_task(seen)
             if isinstance(verdict, Gone):
                 del self._watched[task_id]
             elif not isinstance(verdict, Leave):
                 doubtful.setdefault(stored.record.queue, []).append(seen)
         for queue, sightings in doubtful.items():
-            await self._look_closely(queue, sightings)
+            with _one_queue_alone(queue):
+                await self._look_closely(queue, sightings)
         return sum(map(len, doubtful.values()))
 
     async def _look_closely(self, queue: str, sightings: list[Sighting]) -> None:
         places: Mapping[str, Whereabouts] = {}
         if sightings[0].queue is not None:
             places = await self._survey.locate(queue, [seen.stored.task_id for seen in sightings])
-        for seen in sightings:
-            task_id = seen.stored.task_id
+        for sighting in sightings:
+            task_id = sighting.stored.task_id
             place = places.get(task_id, Whereabouts())
             self._watched[task_id] = place.waits or (place.item > 0 and not place.stranded)
-            verdict = judge_task(Sighting(stored=seen.stored, queue=seen.queue, age_ns=seen.age_ns, place=place))
+            seen = msgspec.structs.replace(sighting, place=place)
+            verdict = judge_task(seen)
             if isinstance(verdict, Ask):
-                verdict = judge_task(
-                    Sighting(
-                        stored=seen.stored,
-                        queue=seen.queue,
-                        age_ns=seen.age_ns,
-                        place=place,
-                        holder=await self._ask(seen.stored),
-                    )
-                )
+                verdict = judge_task(msgspec.structs.replace(seen, holder=await self._ask(seen.stored)))
             if not self._leadership.leads:
                 return
             await self._carry_out(queue, seen.stored, verdict)
@@ -321,3 +337,12 @@ class Sweeper:
     def _count(self, queue: str, task_id: str, why: str, what: str) -> None:
         self._meter.inc(SWEPT, queue=queue, why=why)
         _log.warning("swept a task: %s; %s", why, what, extra={"task_id": task_id, "queue": queue})
+
+
+@contextlib.contextmanager
+def _one_queue_alone(queue: str) -> Iterator[None]:
+    """Keep the trouble of one queue, or the want of a right to it, from all others; the next sweep tries again."""
+    try:
+        yield
+    except StoreError as err:
+        _log.warning("queue %s could not be swept: %s", queue, err)

@@ -8,7 +8,7 @@ from aj_bridge.engine.duties import on_duty
 from aj_bridge.engine.election import TASK_SWEEPER, Election
 from aj_bridge.engine.meter import Meter
 from aj_bridge.engine.peers import Peers
-from aj_bridge.engine.sweeper import Sweeper
+from aj_bridge.engine.sweeper import EVERY_S, Sweeper
 from aj_bridge.storage.jetstream.survey import open_survey
 from aj_sdk.buckets import Bucket
 from aj_sdk.errors import StoreError
@@ -32,16 +32,27 @@ class Sweeping:
         peers: the other bridges.
         meter: what is counted.
         clock: the time.
+        every_s: seconds between two sweeps.
     """
 
     name = "sweeping"
 
-    def __init__(self, jetstream: JetStream, bridge_id: str, peers: Peers, meter: Meter, clock: Clock) -> None:
+    def __init__(
+        self,
+        jetstream: JetStream,
+        bridge_id: str,
+        peers: Peers,
+        meter: Meter,
+        clock: Clock,
+        *,
+        every_s: float = EVERY_S,
+    ) -> None:
         self._js = jetstream
         self._id = bridge_id
         self._peers = peers
         self._meter = meter
         self._clock = clock
+        self._every_s = every_s
 
     async def run(self) -> None:
         """See `Duty`."""
@@ -58,7 +69,7 @@ class Sweeping:
             elected=self._tell,
         )
         async with open_survey(self._js) as survey:
-            sweeper = Sweeper(survey, self._peers, election, self._meter, self._clock)
+            sweeper = Sweeper(survey, self._peers, election, self._meter, self._clock, every_s=self._every_s)
             async with on_duty([election, sweeper]):
                 await asyncio.Event().wait()
 

@@ -193,6 +193,12 @@ class BridgeConfig:
         name="drain_timeout",
         default=30 * NS_PER_S,
     )
+    sweep_every_ns: int = option(
+        duration(NS_PER_S, 3600 * NS_PER_S),
+        "How often the bridge that is elected for it looks after tasks that nobody looks after: 1s to 1h",
+        name="sweep_every",
+        default=30 * NS_PER_S,
+    )
     create: bool = option(TRUTH, "Make the queue when there is none", default=False)
     max_run_time_ns: int | None = option(
         duration(NS_PER_MS),

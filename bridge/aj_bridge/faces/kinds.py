@@ -111,9 +111,9 @@ def number(least: int, most: int = 1_000_000, *, unlimited: bool = False) -> Kin
     return Kind("N", partial(_whole, least, most, unlimited), toml=int)
 
 
-def duration(least_ns: int = 0) -> Kind:
-    """A duration as Go writes it; the value is in nanoseconds."""
-    return Kind("DURATION", partial(_duration, least_ns), _short)
+def duration(least_ns: int = 0, most_ns: int | None = None) -> Kind:
+    """A duration as Go writes it, from `least_ns` to `most_ns`; the value is in nanoseconds."""
+    return Kind("DURATION", partial(_duration, least_ns, most_ns=most_ns), _short)
 
 
 def path(metavar: str) -> Kind:
@@ -183,10 +183,12 @@ def _truth(given: str) -> bool:
     return given.lower() in _TRUE
 
 
-def _duration(least_ns: int, given: str) -> int:
+def _duration(least_ns: int, given: str, *, most_ns: int | None = None) -> int:
     value = parse_duration(given)
     if value < least_ns:
         raise ValueError(f"must be at least {_short(least_ns)}, not {given[:60]}")
+    if most_ns is not None and value > most_ns:
+        raise ValueError(f"must be at most {_short(most_ns)}, not {given[:60]}")
     return value
 
 

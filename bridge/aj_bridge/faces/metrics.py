@@ -89,6 +89,8 @@ FAMILIES: Final[tuple[Family, ...]] = (
     Family(Kind.COUNTER, "bridge_item_put_back_total", "Items put back that a full queue dropped at work.", _QUEUE),
     Family(Kind.COUNTER, "bridge_swept_total", "Tasks and items that the sweeper set right.", ("queue", "why")),
     Family(Kind.COUNTER, "bridge_sweep_scanned_total", "Records that the sweeper read."),
+    Family(Kind.GAUGE, "bridge_sweep_seconds", "Seconds that the last sweep took."),
+    Family(Kind.GAUGE, "bridge_sweep_watched", "Unfinished tasks that the sweeper keeps in mind."),
     Family(Kind.COUNTER, "bridge_quarantined_total", "Items moved to the dead letters unread.", _QUEUE),
 )
 

@@ -17,7 +17,9 @@ from aj_bridge.engine.clock import Clock
 from aj_bridge.engine.duties import on_duty
 from aj_bridge.engine.meter import SWEEP_SCANNED, SWEPT
 from aj_bridge.engine.sweeper import EVERY_S, Sweeper
-from aj_bridge.storage.memory import MemorySurvey
+from aj_bridge.storage.memory import Fault, MemorySurvey
+from aj_sdk.errors import OutcomeUnknownError, RefusedError
+from aj_sdk.wire.queue import QueueSettings
 from aj_sdk.wire.stamp import ItemRef, Stamp
 from aj_sdk.wire.state import TaskState
 from aj_sdk.wire.task import TaskRecord
@@ -169,6 +171,45 @@ async def test_who_does_not_lead_changes_nothing() -> None:
         assert not has_item(here, "a")
         sweep.reign.leads = True
         await asyncio.sleep(EVERY_S + WITHIN_S)
+        assert has_item(here, "a")
+
+
+@virtual_time
+async def test_the_trouble_of_one_queue_keeps_no_other_from_being_swept() -> None:
+    here = site(lease_s=LEASE_S)
+    here.world.add_queue(QueueSettings(name="BAD"))
+    put(here, "bad", TaskState.NEW, queue="BAD")
+    put(here, "good", TaskState.NEW)
+    here.world.publish("BAD", "nothing")
+    here.world.publish(QUEUE, "nothing")
+    async with swept(here) as sweep:
+        denied = Fault(RefusedError("stream", 10023, "insufficient resources"))
+        sweep.survey.link.faults = lambda _act, about: denied if about in ("BAD", ["bad"]) else None
+        await asyncio.sleep(WITHIN_S)
+        assert has_item(here, "good")
+        assert not has_item(here, "nothing")
+
+
+@virtual_time
+async def test_a_sweep_that_was_broken_off_reads_nothing_twice() -> None:
+    here = site(lease_s=LEASE_S)
+    put(here, "a", TaskState.NEW)
+    async with swept(here) as sweep:
+        broken = iter([Fault(OutcomeUnknownError("load"))])
+        sweep.survey.link.faults = lambda act, _about: next(broken, None) if act == "load" else None
+        await asyncio.sleep(EVERY_S + WITHIN_S)
+        assert has_item(here, "a")
+        assert sweep.meter.counts[SWEEP_SCANNED] == 1
+
+
+@virtual_time
+async def test_a_shorter_interval_shortens_the_grace_of_queues_without_a_lease() -> None:
+    here = site(lease_s=0.0, max_tries=1, max_run_time_ns=5 * NS_PER_S)
+    put(here, "a", TaskState.NEW)
+    async with swept(here, every_s=1.0):
+        await asyncio.sleep(0.9)
+        assert not has_item(here, "a")
+        await asyncio.sleep(1.5)
         assert has_item(here, "a")
 
 

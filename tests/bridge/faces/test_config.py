@@ -118,6 +118,7 @@ def test_flags_become_values() -> None:
         ("AJ_DEBUG", "0", "log_level", "info"),
         ("AJ_LOG_LEVEL", "error", "log_level", "error"),
         ("AJ_DRAIN_TIMEOUT", "5s", "drain_timeout_ns", 5 * S),
+        ("AJ_SWEEP_EVERY", "1h", "sweep_every_ns", 3600 * S),
         ("AJ_VERIFICATION_KEY", "ab" * 32, "verify", ("ab" * 32,)),
     ],
 )

@@ -160,6 +160,7 @@ async def _run(config: BridgeConfig, router: Router, flags: ConnectionFlags, sea
                 retention=config.retention,
                 keep_all_attempts=config.attempts == "all",
                 grace_s=config.drain_timeout_ns / NS_PER_S,
+                sweep_every_s=config.sweep_every_ns / NS_PER_S,
             ),
             metrics,
             journal,
