@@ -10,6 +10,7 @@ from aj_sdk.handling import Task
 from aj_sdk.responder import failed, succeeded
 from aj_sdk.services import Service
 from aj_sdk.threads import Threads
+from aj_sdk.tracing import context_within
 from aj_sdk.wire.call import Cause, Failed, Reply, Terminated
 
 __all__ = ["begin", "within_deadline"]
@@ -27,9 +28,10 @@ def begin(service: Service, task: Task, threads: Threads) -> asyncio.Future[Repl
         What becomes of it, an `asyncio.Task` where the handler is a coroutine; cancelling that one cancels the handler.
         A plain function runs to its end, whatever becomes of the future.
     """
+    context = context_within(task.trace)
     if service.is_async:
-        return asyncio.create_task(_call_coroutine(service, task))
-    return threads.submit(functools.partial(_call_function, service, task))
+        return asyncio.create_task(_call_coroutine(service, task), context=context)
+    return threads.submit(functools.partial(_call_function, service, task), context)
 
 
 async def within_deadline(work: asyncio.Future[Reply], task: Task) -> Reply:

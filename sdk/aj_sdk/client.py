@@ -219,6 +219,8 @@ class Client:
         load_dependencies: bool = False,
         run_at: datetime | None = None,
         delay: Span | None = None,
+        traceparent: str | None = None,
+        tracestate: str | None = None,
     ) -> TaskRecord:
         """Store a task and put it into a queue.
 
@@ -244,13 +246,16 @@ class Client:
             run_at: it does not start before; until then it waits outside of its queue, in state `new`. Enqueued again
                 meanwhile, the time stays as it is; without a time it then runs at once.
             delay: the same as a span from now, a timedelta or seconds.
+            traceparent: W3C trace context that its handler goes on with; None for the one of OpenTelemetry's current
+                span, where the program uses it; empty for none.
+            tracestate: the trace state that goes with `traceparent`.
 
         Returns:
             The task as it is stored; with a unique key it may be another one, with another id.
 
         Raises:
-            UsageError: a name, the payload, a time or the key is wrong, another task has this id, or one of another
-                type or queue has the key; nothing was stored.
+            UsageError: a name, the payload, a time, the trace context or the key is wrong, another task has this id,
+                or one of another type or queue has the key; nothing was stored.
             CycleError: it would wait for itself; nothing was stored.
             CannotWaitError: the queue can't hold back a task until it is due; nothing was stored.
             QueueNotFoundError: there is no such queue; make it with `ajc queue add NAME` or
@@ -273,6 +278,8 @@ class Client:
             load_dependencies,
             run_at,
             delay,
+            traceparent,
+            tracestate,
         )
         return await self._enqueue(spec, queue)
 

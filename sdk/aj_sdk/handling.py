@@ -16,6 +16,7 @@ from aj_sdk.wire.codec import JSON
 from aj_sdk.wire.interim import Interim
 from aj_sdk.wire.task import TaskRecord
 from aj_sdk.wire.times import NS_PER_S, to_datetime
+from aj_sdk.wire.trace import Trace
 
 __all__ = ["TASK_LOGGER", "SendInterim", "Task", "TaskLog"]
 
@@ -113,6 +114,21 @@ class Task:
     def protocol(self) -> str:
         """The version of our additions that the caller offers; empty for a Go worker, which knows none."""
         return self._call.protocol
+
+    @property
+    def traceparent(self) -> str:
+        """W3C trace context of whoever made the task; empty when it carries none."""
+        return self._call.trace.parent
+
+    @property
+    def tracestate(self) -> str:
+        """The trace state that goes with `traceparent`; empty when there is none."""
+        return self._call.trace.state
+
+    @property
+    def trace(self) -> Trace:
+        """Both of them as a value, which is false when there is none."""
+        return self._call.trace
 
     @property
     def payload_bytes(self) -> bytes:

@@ -1,4 +1,4 @@
-"""A task as a program writes it down, and the record that is made of it. Pure, but for the new id."""
+"""A task as a program writes it down, and the record that is made of it. Pure, but for the new id and the trace."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -11,6 +11,7 @@ from aj_sdk.ids import new_id
 from aj_sdk.moment import Moment, deadline_ns, moment_ns
 from aj_sdk.payload import encode_payload
 from aj_sdk.queue import Span, span_ns
+from aj_sdk.tracing import chosen_trace
 from aj_sdk.wire.names import check_name
 from aj_sdk.wire.state import TaskState
 from aj_sdk.wire.task import DEFAULT_MAX_TRIES, MAX_DEPENDENCIES, TaskRecord
@@ -36,6 +37,9 @@ class TaskSpec(msgspec.Struct, frozen=True):
         load_dependencies: give their results to the handler, as `task.dependency_results`.
         run_at: it does not start before; None for at once.
         delay: the same as a span from now, a timedelta or seconds.
+        traceparent: W3C trace context that its handler goes on with; None for the one of OpenTelemetry's current span,
+            where the program uses it; empty for none.
+        tracestate: the trace state that goes with `traceparent`.
     """
 
     type: str
@@ -51,6 +55,8 @@ class TaskSpec(msgspec.Struct, frozen=True):
     load_dependencies: bool = False
     run_at: datetime | None = None
     delay: Span | None = None
+    traceparent: str | None = None
+    tracestate: str | None = None
 
 
 class NewTask(msgspec.Struct, frozen=True):
@@ -105,6 +111,7 @@ def new_task(spec: TaskSpec, queue: str, now_ns: int, *, parents: Sequence[str] 
         max_tries=spec.max_tries,
         dependencies=dependencies,
         load_dependencies=bool(spec.load_dependencies),
+        extra=chosen_trace(spec.traceparent, spec.tracestate).to_map(),
     )
     due_ns = _due_ns(spec, now_ns)
     if due_ns is not None and record.deadline_ns is not None and due_ns > record.deadline_ns:

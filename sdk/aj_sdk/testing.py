@@ -23,6 +23,7 @@ from aj_sdk.responder import close_call, open_call
 from aj_sdk.results import result_value
 from aj_sdk.services import DEFAULT_SERVICES, Service, Services
 from aj_sdk.threads import Threads
+from aj_sdk.tracing import chosen_trace
 from aj_sdk.wire.call import Cause, Completed, Failed, Reply, Terminated, call_headers, read_reply
 from aj_sdk.wire.codec import encode_base64
 from aj_sdk.wire.interim import Interim, interim_reply, read_interim
@@ -97,6 +98,8 @@ async def call(
     id: str | None = None,  # noqa: A002 - the wire's word
     timeout: float = 60.0,  # noqa: ASYNC109 - it is the handler that learns of it
     dependency_results: Mapping[str, Any] | None = None,
+    traceparent: str | None = None,
+    tracestate: str | None = None,
 ) -> Outcome:
     """Call the handler of a type as a bridge would, and say what the bridge would make of its reply.
 
@@ -115,6 +118,8 @@ async def call(
         timeout: seconds that the bridge would wait; the handler's own deadline is up to two seconds before.
         dependency_results: results of tasks that this one waited for, by id; values as handlers return them,
             which the handler finds as it finds those of remote handlers.
+        traceparent: the trace context that the task carries.
+        tracestate: the trace state that goes with it.
 
     Raises:
         UsageError: no handler takes the route, the route is not one of the type, or an argument is wrong.
@@ -132,6 +137,7 @@ async def call(
         check_name(each, "task id"): _result(encode_result(value)) for each, value in (dependency_results or {}).items()
     }
     now_ns = time.time_ns()
+    trace = chosen_trace(traceparent, tracestate)
     record = TaskRecord(
         id=check_name(id, "task id") if id is not None else new_id(),
         type=type,
@@ -145,8 +151,11 @@ async def call(
         dependencies=tuple(results),
         dependency_results=results,
         load_dependencies=bool(results),
+        extra=trace.to_map(),
     )
-    headers = call_headers(record, invocation=new_id(), now_ns=now_ns, give_up_ns=now_ns + int(timeout * NS_PER_S))
+    headers = call_headers(
+        record, invocation=new_id(), now_ns=now_ns, give_up_ns=now_ns + int(timeout * NS_PER_S), trace=trace
+    )
     task = open_call(headers, record.to_wire(), now_ns=now_ns, arrived=time.monotonic(), logger=service.logger)
     if not isinstance(task, Task):
         return _outcome(task, ())

@@ -29,21 +29,22 @@ class Threads:
         self._idle = threading.Semaphore(0)
         self._started = 0
 
-    def submit(self, call: Callable[[], R]) -> asyncio.Future[R]:
-        """Run a call in a thread, in a copy of the current context.
+    def submit(self, call: Callable[[], R], context: contextvars.Context | None = None) -> asyncio.Future[R]:
+        """Run a call in a thread.
 
         Args:
             call: must not raise: whoever would be told may be gone.
+            context: the context that it runs in; None for a copy of the current one.
 
         Returns:
             A future of the running loop. Cancelling it does not stop the call.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[R] = loop.create_future()
-        context = contextvars.copy_context()
+        within = contextvars.copy_context() if context is None else context
 
         def job() -> Callable[[], None]:
-            value = context.run(call)
+            value = within.run(call)
             return lambda: _tell(loop, future, value)
 
         self._jobs.put(job)

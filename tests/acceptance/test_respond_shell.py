@@ -23,6 +23,7 @@ SCRIPT = r"""#!/bin/sh
 payload=$(cat)
 case $payload in
   ok) printf 'sent by %s, try %s\n\377' "$CHORIA_AJ_TASK_TYPE" "$CHORIA_AJ_TASK_TRY" ;;
+  trace) printf '%s %s' "$TRACEPARENT" "$TRACESTATE" ;;
   busy) echo "looking" >&2; echo "mailbox is busy" >&2; exit 75 ;;
   never) echo "no such mailbox" >&2; exit 78 ;;
   broken) exit 3 ;;
@@ -107,6 +108,12 @@ async def test_what_it_prints_is_the_result(world: World) -> None:
 async def test_its_exit_code_is_the_verdict(world: World, payload: str, state: TaskState, error: str) -> None:
     task = await ended(world, payload)
     assert (task.state, task.last_err) == (state, error)
+
+
+async def test_it_finds_the_trace_context_in_its_environment(world: World) -> None:
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    task = await world.client.enqueue("email:new", b"trace", queue="EMAIL", traceparent=parent, tracestate="a=b")
+    assert await world.client.result_bytes(task.id, timeout=world.patience(30)) == f"{parent} a=b".encode()
 
 
 async def test_its_complaints_are_logged_with_the_task(world: World, handler: Process) -> None:

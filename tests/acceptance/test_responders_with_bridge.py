@@ -100,6 +100,17 @@ async def test_the_deadline_that_the_handler_sees_is_a_little_before_the_bridges
     assert seen["invocation"]
 
 
+async def test_the_trace_context_of_a_task_comes_to_its_handler(world: World) -> None:
+    given: dict[str, Any] = {
+        "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        "tracestate": "a=b,c=d",
+    }
+    task = await world.client.enqueue(TYPE, {"do": "headers"}, queue="EMAIL", **given)
+    seen = (await world.client.result(task.id, timeout=world.patience(30)))["headers"]
+    headers = {name.lower(): text for name, text in seen.items()}
+    assert {name: headers[name] for name in given} in (given, {name: [text] for name, text in given.items()})
+
+
 async def test_a_handler_that_outlives_its_deadline_says_so_in_time(
     world: World, language: str, patience: Callable[[float], float]
 ) -> None:

@@ -35,6 +35,7 @@ pytestmark = pytest.mark.interop
 SEED = "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60"
 OTHER_SEED = "4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb"
 SECOND_NS = 10**9
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,13 +198,17 @@ async def test_we_enqueue_and_a_go_worker_runs_it(go: Go, go_workers: bool) -> N
     await world.client.admin.create_queue(Queue("Q", max_run_time=timedelta(minutes=1), go_workers=go_workers))
     worker = go.start("work", "--queue", "Q")
     await world.ready(worker)
-    task = await world.client.enqueue("email:new", {"to": "a"}, queue="Q", deadline=timedelta(hours=1))
+    task = await world.client.enqueue(
+        "email:new", {"to": "a"}, queue="Q", deadline=timedelta(hours=1), traceparent=TRACE, tracestate="a=b"
+    )
+    assert task.extra == {"traceparent": TRACE, "tracestate": "a=b"}
     result = await world.client.result(task.id, timeout=world.patience(30))
     assert result == {"handled_by": "go", "id": task.id}
     ended = await world.client.load(task.id)
     assert (ended.state, ended.tries, ended.payload) == (TaskState.COMPLETE, 1, task.payload)
     # What Go saved again is what we wrote, to the nanosecond.
     assert (ended.created_ns, ended.deadline_ns) == (task.created_ns, task.deadline_ns)
+    assert ended.extra == {}  # keys that Go does not know do it no harm, and are gone once it saves
     assert [(call["id"], call["outcome"]) for call in await stop(worker)] == [(task.id, "ok")]
 
 

@@ -23,6 +23,7 @@ from aj_sdk.errors import StoreError
 from aj_sdk.wire.call import Completed, Failed, Terminated
 from aj_sdk.wire.interim import heartbeat_ns
 from aj_sdk.wire.task import TaskRecord
+from aj_sdk.wire.trace import NO_TRACE, Trace, record_trace
 
 __all__ = ["Calls"]
 
@@ -111,6 +112,7 @@ class Calls:
                 route=route,
                 run_time_ns=settings.max_run_time_ns,
                 heartbeat_ns=heartbeat_ns(settings.lease_ns),
+                trace=self._trace(record) if record.extra else NO_TRACE,
             )
             handle = self._parts.router.around(route, self._parts.dispatch[route.kind].call)
             held.invocation = invocation.id
@@ -136,6 +138,12 @@ class Calls:
         if released:
             self._spawn(self._release(record.type, released))
         return outcome
+
+    def _trace(self, record: TaskRecord) -> Trace:
+        trace, dropped = record_trace(record.extra)
+        if dropped:
+            self._parts.meter.inc(m.TRACE_DROPPED, queue=record.queue, type=record.type)
+        return trace
 
     def reconsider(self, task_id: str) -> None:
         """Somebody says that a task was cancelled: have its record read, and its call stopped if it is so."""

@@ -65,7 +65,9 @@ class Commands:
         limits = ChildLimits(max_output=self._max_output, kill_after=(give_up_ns - deadline_ns) / NS_PER_S)
         try:
             with _task_file(invocation.task) as path:
-                told = told_of(invocation.task, invocation=invocation.id, deadline_ns=deadline_ns)
+                told = told_of(
+                    invocation.task, invocation=invocation.id, deadline_ns=deadline_ns, trace=invocation.trace
+                )
                 environ = {**self._environ, **told, "CHORIA_AJ_TASK": str(path)}
                 lines = log_complaints(command.name, _log, _fields(invocation.task))
                 async with asyncio.timeout((deadline_ns - now_ns) / NS_PER_S):

@@ -57,6 +57,7 @@ class RemoteHandlers:
             give_up_ns=now_ns + run_time_ns,
             heartbeat_ns=invocation.heartbeat_ns,
             content_type=TASK_MSGPACK if packed else TASK_JSON,
+            trace=invocation.trace,
         )
         body = task.to_msgpack() if packed else task.to_wire()
         waiting = _Waiting(invocation, self._clock, self._tell)

@@ -62,6 +62,7 @@ class Functions:
             protocol=PROTOCOL,
             deadline_ns=deadline_ns,
             timeout_ns=deadline_ns - now_ns,
+            trace=invocation.trace,
         )
         service = invocation.route.service
         return Task(

@@ -39,6 +39,7 @@ OWN: Final = (
     SWEEP_WATCHED := "bridge_sweep_watched",
     CONCURRENCY := "bridge_concurrency",
     PAUSED := "bridge_paused",
+    TRACE_DROPPED := "bridge_trace_dropped_total",
     STRAY_REPLIES := "bridge_stray_replies_total",
     IN_HAND := "bridge_in_hand",
     RUNNING := "bridge_running",

@@ -20,6 +20,7 @@ from aj_sdk.wire.call import Completed, Failed, Terminated
 from aj_sdk.wire.names import check_name, handler_subject
 from aj_sdk.wire.task import TaskRecord
 from aj_sdk.wire.times import NS_PER_S
+from aj_sdk.wire.trace import NO_TRACE, Trace
 
 __all__ = [
     "EACH",
@@ -164,6 +165,7 @@ class Invocation(msgspec.Struct, frozen=True):
         route: the route it takes.
         run_time_ns: how long it may take, nanoseconds.
         heartbeat_ns: how often a handler shows that it lives, once it did, nanoseconds.
+        trace: the trace context that the handler is given; a middleware that begins a span passes another one on.
     """
 
     id: str
@@ -171,6 +173,7 @@ class Invocation(msgspec.Struct, frozen=True):
     route: Route
     run_time_ns: int
     heartbeat_ns: int = 10 * NS_PER_S
+    trace: Trace = NO_TRACE
 
 
 class Router:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from aj_sdk.wire.task import TaskRecord
 from aj_sdk.wire.times import format_time
+from aj_sdk.wire.trace import Trace
 
 __all__ = ["log_complaints", "read_progress", "told_of"]
 
@@ -18,13 +19,15 @@ _NUMBER: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,20})?", re.ASCII)
 _ESCAPES: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code != ord("\t")}
 
 
-def told_of(task: TaskRecord, *, invocation: str, deadline_ns: int) -> dict[str, str]:
+def told_of(task: TaskRecord, *, invocation: str, deadline_ns: int, trace: Trace) -> dict[str, str]:
     """Return the environment variables that tell a program of its task.
 
     Args:
         task: the task, with this try counted.
         invocation: id of this one invocation; empty when a Go worker calls.
         deadline_ns: when the program must have ended, in nanoseconds since the epoch.
+        trace: the trace context to go on with. Its variables are there without one too, and then empty: those of the
+            bridge's own environment are about something else.
     """
     return {
         "CHORIA_AJ_TASK_ID": task.id,
@@ -33,6 +36,8 @@ def told_of(task: TaskRecord, *, invocation: str, deadline_ns: int) -> dict[str,
         "CHORIA_AJ_QUEUE": task.queue,
         "CHORIA_AJ_INVOCATION": invocation,
         "CHORIA_AJ_DEADLINE": format_time(deadline_ns),
+        "TRACEPARENT": trace.parent,
+        "TRACESTATE": trace.state,
     }
 
 

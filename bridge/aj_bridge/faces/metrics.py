@@ -82,6 +82,12 @@ FAMILIES: Final[tuple[Family, ...]] = (
     Family(Kind.COUNTER, "bridge_call_stopped_total", "Calls stopped because their task was taken from them.", _QUEUE),
     Family(Kind.GAUGE, "bridge_concurrency", "Tasks that the bridge works on at once, over all queues."),
     Family(Kind.GAUGE, "bridge_paused", "1 while the bridge was told to take no new work."),
+    Family(
+        Kind.COUNTER,
+        "bridge_trace_dropped_total",
+        "Calls of tasks whose trace context was malformed, and was left out.",
+        _HANDLER,
+    ),
     Family(Kind.COUNTER, "bridge_stray_replies_total", "Replies that nobody waited for: late ones, second ones."),
     Family(Kind.GAUGE, "bridge_in_hand", "Items that the bridge has in hand.", _QUEUE),
     Family(Kind.GAUGE, "bridge_running", "Those of them that have a slot; the others wait for one.", _QUEUE),

@@ -98,7 +98,7 @@ def _teller(task: Task, program: str) -> Callable[[str], None]:
 async def _run(shell: Shell, task: Task) -> Reply:
     """Run the command for a task. Cancelled (at the deadline, or when it is not wanted), it is ended with its group."""
     deadline_ns = from_datetime(task.handler_deadline)
-    told = told_of(task.record, invocation=task.invocation, deadline_ns=deadline_ns)
+    told = told_of(task.record, invocation=task.invocation, deadline_ns=deadline_ns, trace=task.trace)
     try:
         ended = await run_child(
             shell.command,

@@ -28,6 +28,8 @@ from aj_sdk.wire.names import (
     H_TASK_TRY,
     H_TERMINATE,
     H_TIMEOUT_MS,
+    H_TRACE_PARENT,
+    H_TRACE_STATE,
     PROTOCOL,
     TASK_JSON,
     TASK_MSGPACK,
@@ -35,6 +37,7 @@ from aj_sdk.wire.names import (
 )
 from aj_sdk.wire.task import TaskRecord
 from aj_sdk.wire.times import NS_PER_MS, NS_PER_S, format_time, parse_time
+from aj_sdk.wire.trace import NO_TRACE, Trace, header_trace
 
 __all__ = [
     "MAX_ERROR_BYTES",
@@ -69,6 +72,8 @@ REQUEST_HEADERS: Final[Mapping[str, bool]] = {
     H_TASK_TRY: False,
     H_CANCEL_SUBJECT: False,
     H_HEARTBEAT_MS: False,
+    H_TRACE_PARENT: False,
+    H_TRACE_STATE: False,
 }
 REPLY_HEADERS: Final = (H_PROGRESS, H_ERROR, H_TERMINATE, H_RETRY_AFTER_MS, H_SERVICE_ERROR, H_SERVICE_ERROR_CODE)
 
@@ -122,6 +127,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         timeout_ns: the same, from the arrival on; None from a Go worker.
         heartbeat_ns: how often the bridge wants to hear of the handler, once it did; None where it takes no interim
             replies.
+        trace: the trace context to go on with.
     """
 
     task: TaskRecord
@@ -131,6 +137,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     deadline_ns: int
     timeout_ns: int | None
     heartbeat_ns: int | None = None
+    trace: Trace = NO_TRACE
 
 
 def handler_deadline_ns(now_ns: int, give_up_ns: int) -> int:
@@ -146,6 +153,7 @@ def call_headers(
     give_up_ns: int,
     heartbeat_ns: int = 10 * NS_PER_S,
     content_type: str = TASK_JSON,
+    trace: Trace = NO_TRACE,
 ) -> dict[str, str]:
     """Return the headers of a request.
 
@@ -156,11 +164,12 @@ def call_headers(
         give_up_ns: when the bridge stops waiting for the reply.
         heartbeat_ns: how often the bridge wants to hear of the handler, once it did.
         content_type: how the body is encoded.
+        trace: the trace context to go on with.
     """
     deadline_ns = handler_deadline_ns(now_ns, give_up_ns)
     # A Go handler's parser takes fractions too; they are left out where a second does not matter.
     shown_ns = deadline_ns if give_up_ns - now_ns < 3 * NS_PER_S else deadline_ns // NS_PER_S * NS_PER_S
-    return {
+    headers = {
         H_CONTENT_TYPE: content_type,
         H_DEADLINE: format_time(shown_ns),
         H_PROTOCOL: PROTOCOL,
@@ -171,6 +180,9 @@ def call_headers(
         H_CANCEL_SUBJECT: invocation_cancel_subject(invocation),
         H_HEARTBEAT_MS: str(heartbeat_ns // NS_PER_MS),
     }
+    if trace:
+        headers |= trace.to_map()
+    return headers
 
 
 def read_call(headers: Mapping[str, str] | None, body: bytes) -> Call:
@@ -203,6 +215,7 @@ def read_call(headers: Mapping[str, str] | None, body: bytes) -> Call:
         deadline_ns=deadline_ns,
         timeout_ns=None if timeout_ms is None else timeout_ms * NS_PER_MS,
         heartbeat_ns=heartbeat_ms * NS_PER_MS if heartbeat_ms else None,
+        trace=header_trace(headers),
     )
 
 

@@ -18,9 +18,10 @@ from aj_sdk.wire.codec import (
     encode_json,
     encode_msgpack,
 )
-from aj_sdk.wire.names import check_name
+from aj_sdk.wire.names import H_TRACE_PARENT, H_TRACE_STATE, check_name
 from aj_sdk.wire.state import TaskState, parse_state
 from aj_sdk.wire.times import format_time, parse_time
+from aj_sdk.wire.trace import TRACE_KEYS
 
 __all__ = ["DEFAULT_MAX_TRIES", "KEYS", "MAX_DEPENDENCIES", "RESULT_KEYS", "TaskRecord", "TaskResult"]
 
@@ -115,7 +116,7 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
         dependencies: ids of tasks that must complete before this one starts.
         load_dependencies: whether `dependency_results` is filled before the handler runs.
         signature: hex ed25519, see `wire.signing`.
-        extra: keys that we do not know, kept on a save.
+        extra: keys beyond these, kept on a save: those of a trace context, and what we do not know.
     """
 
     id: str
@@ -159,6 +160,7 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
                 last_err=plain.last_err,
                 load_dependencies=plain.load_dependencies,
                 signature=plain.signature,
+                extra=_traced(plain) if plain.traceparent or plain.tracestate else {},
             )
         except (msgspec.DecodeError, ValueError, RecursionError):
             # Anything out of the ordinary, good or bad: read it key by key, and say which key failed.
@@ -249,7 +251,8 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     def to_wire(self) -> bytes:
         """Write the record as JSON."""
-        if self.extra or self.dependencies or self.dependency_results:
+        extra = self.extra
+        if self.dependencies or self.dependency_results or (extra and not _plainly_traced(extra)):
             return encode_json(self.to_map())
         result = self.result
         return _encode_plain(
@@ -268,6 +271,8 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
                 tries=self.tries,
                 last_err=self.last_err,
                 signature=self.signature,
+                traceparent=extra.get(H_TRACE_PARENT, "") if extra else "",
+                tracestate=extra.get(H_TRACE_STATE, "") if extra else "",
             )
         )
 
@@ -319,6 +324,8 @@ class _Plain(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True, kw_
     tries: _Tries
     last_err: str = ""
     signature: str = ""
+    traceparent: str = ""
+    tracestate: str = ""
 
 
 class _Fresh(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -337,10 +344,22 @@ class _Fresh(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     tries: _Tries
     last_err: str = ""
     signature: str = ""
+    traceparent: str = ""
+    tracestate: str = ""
 
 
 _encode_plain = msgspec.json.Encoder().encode
 _decode_plain = msgspec.json.Decoder(_Fresh).decode
+
+
+def _traced(plain: _Fresh) -> dict[str, str]:
+    found = {H_TRACE_PARENT: plain.traceparent, H_TRACE_STATE: plain.tracestate}
+    return {key: text for key, text in found.items() if text}
+
+
+def _plainly_traced(extra: Mapping[str, Any]) -> bool:
+    """Say whether the further keys are just those of a trace context, as text that is not empty."""
+    return extra.keys() <= TRACE_KEYS and all(type(text) is str and text for text in extra.values())
 
 
 def _read_results(fields: Fields) -> dict[str, TaskResult | None]:

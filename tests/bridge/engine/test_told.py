@@ -7,6 +7,7 @@ import pytest
 from aj_bridge.engine.told import log_complaints, read_progress, told_of
 from aj_sdk.wire.state import TaskState
 from aj_sdk.wire.task import TaskRecord
+from aj_sdk.wire.trace import Trace
 
 RECORD = TaskRecord(
     id="t1", type="email:new", queue="EMAIL", created_ns=0, tries=2, state=TaskState.ACTIVE, payload=b"secret"
@@ -14,13 +15,16 @@ RECORD = TaskRecord(
 
 
 def test_a_program_is_told_of_its_task() -> None:
-    assert told_of(RECORD, invocation="i1", deadline_ns=1_500_000_000) == {
+    trace = Trace("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "a=b")
+    assert told_of(RECORD, invocation="i1", deadline_ns=1_500_000_000, trace=trace) == {
         "CHORIA_AJ_TASK_ID": "t1",
         "CHORIA_AJ_TASK_TYPE": "email:new",
         "CHORIA_AJ_TASK_TRY": "2",
         "CHORIA_AJ_QUEUE": "EMAIL",
         "CHORIA_AJ_INVOCATION": "i1",
         "CHORIA_AJ_DEADLINE": "1970-01-01T00:00:01.5Z",
+        "TRACEPARENT": trace.parent,
+        "TRACESTATE": "a=b",
     }
 
 

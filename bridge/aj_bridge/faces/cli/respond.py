@@ -114,7 +114,7 @@ def command(
     becomes the task's error, and all of them are logged. At the deadline it gets SIGTERM and then SIGKILL, with all
     that it started; so too when its task is cancelled. Lines such as "40% rendering" on descriptor 3 tell its
     progress. Its environment has CHORIA_AJ_TASK_ID, CHORIA_AJ_TASK_TYPE, CHORIA_AJ_TASK_TRY, CHORIA_AJ_QUEUE,
-    CHORIA_AJ_INVOCATION and CHORIA_AJ_DEADLINE.
+    CHORIA_AJ_INVOCATION, CHORIA_AJ_DEADLINE, TRACEPARENT and TRACESTATE.
     """
     root = logging.getLogger()
     root.handlers.clear()  # ours would keep the application from setting up its own
