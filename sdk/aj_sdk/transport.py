@@ -266,7 +266,10 @@ class _Deadlines:
         self._passed = passed
         self._heap: list[tuple[float, str]] = []
         self._full = _LEAST_FULL
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        # Not asked of the timer: uvloop gives a plain handle, without a time, for one that is due already, as it is
+        # where the process stood still just before it was set (seen).
+        self._due = 0.0
 
     def __len__(self) -> int:
         return len(self._heap)
@@ -281,7 +284,7 @@ class _Deadlines:
             heapify(heap)
             self._full = max(_LEAST_FULL, 2 * len(heap))
         heappush(heap, (when, token))
-        if self._timer is None or when < self._timer.when():
+        if self._timer is None or when < self._due:
             self._arm()
 
     def close(self) -> None:
@@ -294,16 +297,18 @@ class _Deadlines:
         if self._timer is not None:
             self._timer.cancel()
         # Not sooner than a tick from now: the first of many short deadlines would have the timer set for each.
-        when = max(self._heap[0][0], self._loop.time() + _TICK_S)
+        self._set(max(self._heap[0][0], self._loop.time() + _TICK_S))
+
+    def _set(self, when: float) -> None:
+        self._due = when
         self._timer = self._loop.call_at(when, self._tick)
 
     def _tick(self) -> None:
-        assert self._timer is not None
-        due, self._timer = self._timer.when(), None
+        due, self._timer = self._due, None
         now = self._loop.time()
         if now - due > _STALL_S:
             # We stood still (a frozen process, a blocked loop), and replies may lie in the socket: they come first.
-            self._timer = self._loop.call_at(now + 5 * _TICK_S, self._tick)
+            self._set(now + 5 * _TICK_S)
             return
         while self._heap and self._heap[0][0] <= now:
             self._passed(heappop(self._heap)[1])

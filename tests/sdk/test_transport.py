@@ -9,7 +9,7 @@ from nats.aio.client import Client as Connection
 from aj_bridge.faces.embedded import EmbeddedServer
 from aj_sdk.errors import MessageTooLargeError, NoRespondersError, NotConnectedError, OutcomeUnknownError
 from aj_sdk.fast import FastTransport
-from aj_sdk.transport import Message, NatsTransport, is_no_responders
+from aj_sdk.transport import Message, NatsTransport, _Deadlines, is_no_responders
 
 pytestmark = pytest.mark.server
 
@@ -277,3 +277,36 @@ async def test_a_request_that_interim_replies_stop_coming_for_has_no_outcome(tra
         await waiting
     assert asyncio.get_running_loop().time() - began < LONG
     assert not transport._interim
+
+
+class _Plain:
+    """A handle as uvloop gives it for what is due already: without a time."""
+
+    def cancel(self) -> None: ...
+
+
+class _StandsStill:
+    """A loop whose process stands still for a second whenever somebody asks for the time."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.due: list[Callable[[], None]] = []
+
+    def time(self) -> float:
+        self.now += 1
+        return self.now
+
+    def call_at(self, when: float, callback: Callable[[], None]) -> object:
+        assert when < self.time()
+        self.due.append(callback)
+        return _Plain()
+
+
+def test_deadlines_bear_a_process_that_stands_still_just_before_their_timer_is_set() -> None:
+    loop, passed = _StandsStill(), list[str]()
+    deadlines = _Deadlines(loop, {"a", "b"}, passed.append)  # type: ignore[arg-type]
+    for token in ("a", "b"):
+        deadlines.add(0.0, token)
+    loop.due.pop()()
+    assert passed == []  # what it stood still for comes first
+    assert loop.due
