@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from aj_bridge.faces.cli import bridges, call, conformance, doctor, handlers, output, respond, run, schema
+from aj_bridge.faces.cli import bridges, call, conformance, doctor, handlers, output, respond, run, schema, tap
 from aj_bridge.faces.cli.frame import Group, completion_command, leaf
 from aj_bridge.faces.demo import DemoResult, Stage, run_demo
 from aj_sdk.runner import loop_factory
@@ -21,6 +21,7 @@ def register(group: Group) -> None:
     for command in (
         run.command,
         call.command,
+        tap.command,
         doctor.command,
         handlers.command,
         respond.command,

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from aj_bridge.faces.checks import faults
 from aj_bridge.faces.cli import output
 from aj_bridge.faces.cli.frame import Group, leaf, subgroup
 from aj_schemas import SchemaNotFoundError, load, names
@@ -16,7 +17,6 @@ __all__ = ["guess", "register"]
 
 _MAX_BYTES = 64 * 1024 * 1024
 _MAX_ERRORS = 20
-_MAX_SHOWN = 200
 
 
 def register(group: Group) -> None:
@@ -61,21 +61,20 @@ def _validate(ctx: click.Context, /, *, file: Path, name: str | None, as_json: b
 
     Exit code 0 when it does, 1 when it does not, 2 when it is no JSON or nobody can tell what it should be.
     """
-    from jsonschema import Draft202012Validator  # noqa: PLC0415 - slow to import, and no other command needs it
-
     value = _read(file)
     chosen = name or guess(value)
     if chosen is None:
         raise click.UsageError(f"{file} looks like none of the schemas: name one with --schema")
-    errors = sorted(Draft202012Validator(_load(chosen)).iter_errors(value), key=lambda error: error.json_path)
+    _load(chosen)  # says which there are
+    errors = faults(chosen, value)
     if as_json:
-        found = [{"path": error.json_path, "message": _message(error.message)} for error in errors]
+        found = [{"path": error.path, "message": error.message} for error in errors]
         output.print_json({"schema": chosen, "valid": not errors, "errors": found})
     elif not errors:
         click.echo(f"{file} is a valid {chosen}")
     else:
         for error in errors[:_MAX_ERRORS]:
-            click.echo(output.clean(f"{file}: {error.json_path}: {_message(error.message)}"))
+            click.echo(output.clean(f"{file}: {error.path}: {error.message}"))
         if len(errors) > _MAX_ERRORS:
             click.echo(f"and {len(errors) - _MAX_ERRORS} more")
         click.echo(f"{file} is no valid {chosen}" + ("" if name else "; name another schema with --schema"))
@@ -122,7 +121,3 @@ def _read(file: Path) -> object:
         return json.loads(data)
     except ValueError as err:
         raise click.UsageError(f"{file} is no JSON: {err}") from None
-
-
-def _message(text: str) -> str:
-    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]} ..."
