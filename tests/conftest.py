@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from typing import Any, Final
 
 import pytest
+from tests.cluster import Cluster
 
 from aj_bridge.faces.embedded import EmbeddedServer
 
@@ -66,6 +67,13 @@ def fresh_server() -> Iterator[Callable[..., EmbeddedServer]]:
 def clean_server(fresh_server: Callable[..., EmbeddedServer]) -> EmbeddedServer:
     """Give an empty server for this test alone, to kill, freeze and restart at will."""
     return fresh_server()
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """Give three servers that all tests of this pytest worker share: leave all three running, and empty."""
+    with Cluster(60 * TIMEOUT_FACTOR) as shared:
+        yield shared
 
 
 @pytest.fixture

@@ -239,10 +239,12 @@ class Crew:
         url: of the server.
         folder: for what the handlers write down.
         patience: turns seconds into those of this machine.
+        copies: that the bridges' queues and the task store have.
     """
 
-    def __init__(self, url: str, folder: Path, patience: Patience) -> None:
+    def __init__(self, url: str, folder: Path, patience: Patience, copies: int = 1) -> None:
         self.url = url
+        self._copies = copies
         self.journal = folder / "journal.jsonl"
         self.patience = patience
         self._processes: list[Process] = []
@@ -258,6 +260,7 @@ class Crew:
         command = [sys.executable, "-m", "aj_bridge", "run", "--server", self.url, "--queue", queue]
         if create:
             command += ["--create", "--lease", lease]
+            command += ["--replicas", str(self._copies)] if self._copies > 1 else []
         return self.start("bridge", *command, *options)
 
     def handlers(self, *types: str, **settings: str) -> Process:

@@ -112,11 +112,13 @@ class Overheard:
 
 
 @contextlib.asynccontextmanager
-async def open_world(url: str, folder: Path, patience: Patience) -> AsyncIterator[World]:
+async def open_world(url: str, folder: Path, patience: Patience, copies: int = 1) -> AsyncIterator[World]:
     """Give a server's world, with no process in it yet; none is left at the end."""
-    crew = Crew(url, folder, patience)
+    crew = Crew(url, folder, patience, copies)
     try:
         async with Client.connect(url, timeout=patience(5)) as client:
+            if copies > 1:  # first, so that all that stands beside it has as many
+                await client.admin.ensure_task_store(replicas=copies)
             yield World(crew, client, patience)
     finally:
         crew.close()
