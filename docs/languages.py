@@ -38,7 +38,7 @@ LANGUAGES: Final = {
     ),
     "java": Language("java", f"{_JAVA}/Minimal.java", f"{_JAVA}/Work.java", 'case "progress":', 'case "headers":'),
     "node": Language("js", "interop/node/minimal.js", "interop/node/work.js", 'case "progress":', 'case "headers":'),
-    "python": Language("python", "examples/minimal.py"),
+    "python": Language("python", "examples/minimal.py", "examples/around.py", "@services.lifespan", "if __name__"),
     "rust": Language(
         "rust", "interop/rust/src/minimal.rs", "interop/rust/src/work.rs", '"progress" =>', '"headers" =>'
     ),

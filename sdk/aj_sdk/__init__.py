@@ -10,6 +10,7 @@ from aj_sdk.errors import (
     DuplicateHandlerError,
     InvalidConfigError,
     InvalidNameError,
+    LifespanError,
     NotConnectedError,
     OutcomeUnknownError,
     PayloadError,
@@ -29,6 +30,7 @@ from aj_sdk.errors import (
 )
 from aj_sdk.graph import Graph, chain, chord, group
 from aj_sdk.handling import Task
+from aj_sdk.middleware import Handle, Middleware
 from aj_sdk.queue import Queue
 from aj_sdk.runner import Runner, run
 from aj_sdk.services import DEFAULT_SERVICES, Services
@@ -48,8 +50,11 @@ __all__ = [
     "DecodeError",
     "DuplicateHandlerError",
     "Graph",
+    "Handle",
     "InvalidConfigError",
     "InvalidNameError",
+    "LifespanError",
+    "Middleware",
     "NotConnectedError",
     "OutcomeUnknownError",
     "PayloadError",

@@ -27,6 +27,7 @@ AsyncJobsError
 |   +-- RefusedError           the server said no
 |   +-- OutcomeUnknownError    no answer: it may have happened
 |   +-- NotConnectedError
++-- LifespanError              what the handlers need could not be set up
 +-- TaskFailedError            `Client.result`: the task ended without a result
 +-- HandlerSignal              what a handler raises on purpose; flow, not failure
     +-- Terminate
@@ -49,6 +50,7 @@ __all__ = [
     "HandlerSignal",
     "InvalidConfigError",
     "InvalidNameError",
+    "LifespanError",
     "MessageTooLargeError",
     "NoRespondersError",
     "NotConnectedError",
@@ -395,6 +397,16 @@ class NotConnectedError(StoreError):
 
     def __str__(self) -> str:
         return self.reason
+
+
+@dataclass(eq=False)
+class LifespanError(AsyncJobsError):
+    """What the handlers of a program need could not be set up (`Services.lifespan`)."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return f"the lifespan of the handlers failed at its start: {self.reason}"
 
 
 @dataclass(eq=False)

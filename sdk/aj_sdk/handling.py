@@ -51,9 +51,13 @@ class Task:
         expires: when the reply must be in, on `clock`.
         logger: what `log` writes to.
         clock: a monotonic clock in seconds.
+        lifespan: what `Services.lifespan` yielded.
+
+    Attributes:
+        lifespan: the same, for the handler; None where there is no lifespan.
     """
 
-    __slots__ = ("_call", "_cancelled", "_clock", "_expires", "_log", "_logger", "_payload", "_send")
+    __slots__ = ("_call", "_cancelled", "_clock", "_expires", "_log", "_logger", "_payload", "_send", "lifespan")
 
     def __init__(
         self,
@@ -62,7 +66,9 @@ class Task:
         expires: float,
         logger: logging.Logger | None = None,
         clock: Callable[[], float] = time.monotonic,
+        lifespan: Any = None,
     ) -> None:
+        self.lifespan = lifespan
         self._call = call
         self._expires = expires
         self._logger = logger

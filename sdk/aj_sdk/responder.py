@@ -46,6 +46,7 @@ def open_call(
     arrived: float,
     logger: logging.Logger | None = None,
     clock: Callable[[], float] = time.monotonic,
+    lifespan: Any = None,
 ) -> Task | Reply:
     """Read a request.
 
@@ -57,6 +58,7 @@ def open_call(
         arrived: when it arrived, on `clock`.
         logger: what the task's `log` writes to.
         clock: a monotonic clock in seconds.
+        lifespan: what the handler finds as `task.lifespan`.
 
     Returns:
         The task to handle, or the reply where there is nothing to handle: a request that can't be read fails for
@@ -69,7 +71,7 @@ def open_call(
     left_ns = call.deadline_ns - now_ns if call.timeout_ns is None else call.timeout_ns
     if left_ns <= 0:
         return Failed("the deadline had passed when the request arrived")
-    return Task(call, expires=arrived + left_ns / NS_PER_S, logger=logger, clock=clock)
+    return Task(call, expires=arrived + left_ns / NS_PER_S, logger=logger, clock=clock, lifespan=lifespan)
 
 
 def succeeded(value: Any) -> Reply:

@@ -25,10 +25,11 @@ from nats.aio.subscription import Subscription
 from aj_sdk.calling import begin, within_deadline
 from aj_sdk.connect import ConnectionFlags, ConnectOptions, connect, resolve_connection
 from aj_sdk.discovery import EndpointStats
-from aj_sdk.errors import NotConnectedError, SignatureError, StoreError, UsageError
+from aj_sdk.errors import LifespanError, NotConnectedError, SignatureError, StoreError, UsageError
 from aj_sdk.handler_service import HandlerService
 from aj_sdk.handling import TASK_LOGGER, Task
 from aj_sdk.keys import load_key
+from aj_sdk.lifespan import Lifespan
 from aj_sdk.responder import close_call, open_call
 from aj_sdk.services import DEFAULT_SERVICES, Service, Services
 from aj_sdk.signs import Signs
@@ -87,13 +88,14 @@ class _Lane:
 class Runner:
     """Handles the requests of the registered services, as a context manager or by `run`.
 
-    Entering it subscribes; when that is done the server knows all subscriptions, and `nats micro` finds the handlers
-    where the login may listen on `$SRV.>`. Leaving it
+    Entering it begins the lifespan of the services and subscribes; when that is done the server knows all
+    subscriptions, and `nats micro` finds the handlers where the login may listen on `$SRV.>`. Leaving it
 
     1. takes the subscriptions back: nothing new comes, but what the server had sent is handled,
     2. gives the requests in hand (and those that wait for a slot) `grace` seconds to finish,
     3. cancels the rest and answers each `handler is shutting down`, so that its task is retried soon,
-    4. flushes, so that all answers have left, and closes the connection if the runner opened it.
+    4. flushes, so that all answers have left,
+    5. ends the lifespan, and closes the connection if the runner opened it.
 
     A coroutine whose reply the bridge does not want any more is cancelled; a plain function sees it (`Task.cancelled`).
     A coroutine that outruns its deadline is cancelled and its request answered `deadline exceeded`. A thread can't be
@@ -147,6 +149,8 @@ class Runner:
         self._threads = Threads()
         self._unwanted = UnwantedCalls()
         self._signs = Signs(self._publish)
+        self._lifespan = Lifespan(chosen.common.lifespan)
+        self._begun: Any = None
         self._signing: asyncio.Task[None] | None = None
         self._told: Subscription | None = None
         self._shown: HandlerService | None = None
@@ -183,6 +187,7 @@ class Runner:
 
         Raises:
             NotConnectedError: no connection could be made, or the server closed it for good.
+            LifespanError: the lifespan of the services failed at its start.
         """
         with self._stop_on_signals() if signals else contextlib.nullcontext():
             async with self:
@@ -198,6 +203,8 @@ class Runner:
         else:
             self._connection = self._given
         try:
+            if not await self._set_up():
+                return self
             self._signing = asyncio.create_task(self._signs.keep(), name="signs of life")
             self._told = await self._connection.subscribe(UNWANTED_SUBJECTS, cb=self._on_unwanted)
             for lane in self._lanes:
@@ -220,6 +227,22 @@ class Runner:
             raise
         return self
 
+    async def _set_up(self) -> bool:
+        """Begin the lifespan; False when we were asked to stop meanwhile, which may be long before it is done."""
+        beginning = asyncio.create_task(self._lifespan.begin())
+        asked = asyncio.create_task(self._asked.wait())
+        try:
+            await asyncio.wait({beginning, asked}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            asked.cancel()
+            if not beginning.done():
+                beginning.cancel()
+                await asyncio.wait({beginning})
+        if beginning.cancelled():
+            return False
+        self._begun = beginning.result()
+        return True
+
     async def _show(self) -> None:
         self._shown = HandlerService(
             self._connection,
@@ -239,6 +262,7 @@ class Runner:
                 request.cancel()
             if self._signing is not None:
                 self._signing.cancel()
+            await self._lifespan.end()
             self._threads.close()
             if isinstance(self._given, ConnectOptions):
                 # nats-py passes on that it could not send what was left, when the server is away.
@@ -346,7 +370,14 @@ class Runner:
             lane.errors += 1
             _LOG.warning("ignored a message on %s that nobody waits for: it has no reply subject", message.subject)
             return
-        opened = open_call(message.headers, message.data, now_ns=now_ns, arrived=arrived, logger=lane.service.logger)
+        opened = open_call(
+            message.headers,
+            message.data,
+            now_ns=now_ns,
+            arrived=arrived,
+            logger=lane.service.logger,
+            lifespan=self._begun,
+        )
         if isinstance(opened, Task):
             try:
                 # A subscription that could not be taken back (the connection broke just then) may still bring some.
@@ -462,7 +493,7 @@ def run(
 
     Raises:
         SystemExit: the program can't do its work; the reason stands on standard error. Code 2 for a wrong option or
-            configuration, 1 for a connection that can't be made or was lost for good.
+            configuration, 1 for a connection that can't be made or was lost for good, and for a lifespan that failed.
     """
     with contextlib.suppress(RuntimeError):
         asyncio.get_running_loop()
@@ -479,7 +510,7 @@ def run(
     try:
         with asyncio.Runner(loop_factory=loop_factory()) as loop:
             loop.run(main())
-    except (UsageError, StoreError) as err:
+    except (UsageError, StoreError, LifespanError) as err:
         sys.stderr.write(f"error: {err}\n")
         raise SystemExit(2 if isinstance(err, UsageError) else 1) from None
 

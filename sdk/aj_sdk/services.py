@@ -5,47 +5,41 @@ Knows functions and their signatures; opens no connection and calls nothing.
 
 import functools
 import importlib
-import inspect
 import logging
 import re
 import sys
-import typing
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Annotated, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
+from aj_sdk.arguments import Argument, arguments_of, is_coroutine_function
 from aj_sdk.errors import DuplicateHandlerError, UsageError
 from aj_sdk.handling import Task
-from aj_sdk.payload import PayloadReader, payload_reader
+from aj_sdk.lifespan import LifespanFunction, check_lifespan
+from aj_sdk.middleware import Middleware, check_middleware
 from aj_sdk.wire.names import HANDLER_QUEUE_GROUP, handler_subject
 
-__all__ = ["DEFAULT_SERVICES", "Argument", "Service", "Services", "load_services"]
+__all__ = ["DEFAULT_SERVICES", "Common", "Service", "Services", "load_services"]
 
+Around = TypeVar("Around", bound=Middleware)
 Function = TypeVar("Function", bound=Callable[..., Any])
+Spanning = TypeVar("Spanning", bound=LifespanFunction)
 
 _QUEUE_GROUP: Final = re.compile(r"[^\s\x00-\x1f\x7f]{1,128}")
-_NO_ANNOTATION: Final = inspect.Parameter.empty
-_NO_DEFAULT: Final = inspect.Parameter.empty
-_VARIADIC: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
-@dataclass(frozen=True, slots=True)
-class Argument:
-    """One argument of a handler.
+@dataclass(slots=True)
+class Common:
+    """What the handlers of a registry have in common; it may grow after they were registered.
 
     Attributes:
-        name: its name, empty for one that can only be given by position.
-        read: what reads the payload for it; None for the task itself.
-        optional: left out when the task has no payload, so that the parameter's own default counts.
-        annotation: what `read` reads; Any for a parameter that has none.
+        middleware: what all calls pass through, the first one outermost.
+        lifespan: what is set up for them; None for nothing.
     """
 
-    name: str
-    read: PayloadReader | None
-    optional: bool = False
-    annotation: Any = Any
+    middleware: list[Middleware] = field(default_factory=list)
+    lifespan: LifespanFunction | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +55,8 @@ class Service:
         arguments: what to call it with.
         concurrency: how many requests it handles at a time in one process; None for no limit of its own.
         logger: what `Task.log` writes to; None for the usual one.
+        own_middleware: what its calls pass through, inside of what all calls of its registry do.
+        common: what it has in common with the other handlers of its registry.
     """
 
     route: str
@@ -71,6 +67,14 @@ class Service:
     arguments: tuple[Argument, ...]
     concurrency: int | None = None
     logger: logging.Logger | None = None
+    own_middleware: tuple[Middleware, ...] = ()
+    common: Common = field(default_factory=Common)
+
+    @property
+    def middleware(self) -> Sequence[Middleware]:
+        """All that its calls pass through, the first one outermost."""
+        shared, own = self.common.middleware, self.own_middleware
+        return (*shared, *own) if shared else own
 
     @property
     def shown(self) -> str:
@@ -106,6 +110,7 @@ class Services:
     def __init__(self, *, logger: logging.Logger | None = None) -> None:
         self._logger = logger
         self._by_subject: dict[str, Service] = {}
+        self._common = Common()
 
     def __iter__(self) -> Iterator[Service]:
         return iter(self._by_subject.values())
@@ -120,6 +125,7 @@ class Services:
         *,
         concurrency: int | None = None,
         queue_group: str = HANDLER_QUEUE_GROUP,
+        middleware: Sequence[Middleware] = (),
     ) -> Callable[[Function], Function]:
         """Register a function as the handler of a task type; the function itself stays as it is.
 
@@ -135,6 +141,7 @@ class Services:
                 send by a route of just that name (`--remote email:`); by default they send each type by its own name.
             concurrency: how many requests it handles at a time in this process; None for no limit of its own.
             queue_group: each request goes to one member of the group. Two groups would each get every request.
+            middleware: what its calls pass through, the first one outermost; all of it inside that of all handlers.
 
         Raises:
             InvalidNameError: the type may not cross the wire.
@@ -147,6 +154,8 @@ class Services:
             raise UsageError(f"handler of {type!r}: concurrency must be a whole number of at least 1")
         if not _QUEUE_GROUP.fullmatch(queue_group):
             raise UsageError(f"handler of {type!r}: queue group {queue_group[:60]!r} is invalid")
+        for each in middleware:
+            check_middleware(each)
         subject = handler_subject(type)
 
         def register(function: Function) -> Function:
@@ -157,14 +166,50 @@ class Services:
                 subject=subject,
                 queue_group=queue_group,
                 function=function,
-                is_async=_is_async(function),
-                arguments=_arguments(function),
+                is_async=is_coroutine_function(function),
+                arguments=arguments_of(function),
                 concurrency=concurrency,
                 logger=self._logger,
+                own_middleware=tuple(middleware),
+                common=self._common,
             )
             return function
 
         return register
+
+    def middleware(self, function: Around) -> Around:
+        """Have the calls of all handlers pass through a function, those registered before too; a decorator.
+
+        `async def timed(task, call_next): ... return await call_next(task)`, see `middleware.Middleware`. The first one
+        given is the outermost.
+
+        Raises:
+            UsageError: it is no coroutine function.
+        """
+        check_middleware(function)
+        self._common.middleware.append(function)
+        return function
+
+    def lifespan(self, function: Spanning) -> Spanning:
+        """Set something up before the first task and take it down after the last one; a decorator.
+
+        `async def lifespan(): async with open_pool() as pool: yield pool`: handlers find what it yields as
+        `task.lifespan`. It runs once for each process that handles tasks, before that listens for any; where it
+        fails, the process ends with its error. Its end comes when no handler runs any more, and has ten seconds.
+
+        Raises:
+            UsageError: it is no asynchronous generator function, or there is one already.
+        """
+        check_lifespan(function)
+        if self._common.lifespan is not None:
+            raise UsageError("there is one lifespan for all handlers: put both into one function")
+        self._common.lifespan = function
+        return function
+
+    @property
+    def common(self) -> Common:
+        """What all handlers have in common."""
+        return self._common
 
 
 DEFAULT_SERVICES: Final = Services()
@@ -203,79 +248,3 @@ def load_services(app: str) -> Services:
     if not isinstance(found, Services):
         raise UsageError(f"{app!r} is a {type(found).__name__}, not an aj_sdk.Services")
     return found
-
-
-def _is_async(function: Callable[..., Any]) -> bool:
-    """Say whether a handler is a coroutine function, and refuse what can't be a handler at all."""
-    if not callable(function) or inspect.isclass(function):
-        raise UsageError(f"{function!r} can't be a handler: it is not a function")
-    forms = (function, type(function).__call__)
-    if any(inspect.isgeneratorfunction(form) or inspect.isasyncgenfunction(form) for form in forms):
-        raise UsageError(f"{_shown(function)} can't be a handler: it is a generator; return the result, don't yield it")
-    return any(inspect.iscoroutinefunction(form) for form in forms)
-
-
-def _arguments(function: Callable[..., Any]) -> tuple[Argument, ...]:
-    try:
-        parameters = [p for p in inspect.signature(function).parameters.values() if p.kind not in _VARIADIC]
-    except (TypeError, ValueError, NameError) as err:
-        raise UsageError(f"{_shown(function)} can't be a handler: its parameters can't be read: {err}") from err
-    annotations = {parameter.name: _annotation(function, parameter) for parameter in parameters}
-    if parameters and parameters[0].name == "self":
-        raise UsageError(f"{_shown(function)} can't be a handler: register the method of an object, after it was made")
-    task = next((p.name for p in parameters if _is_task(annotations[p.name])), None)
-    if task is None and parameters and annotations[parameters[0].name] is _NO_ANNOTATION:
-        task = parameters[0].name
-    arguments = []
-    payload_found = False
-    for parameter in parameters:
-        annotation = annotations[parameter.name]
-        name = "" if parameter.kind is parameter.POSITIONAL_ONLY else parameter.name
-        has_default = parameter.default is not _NO_DEFAULT
-        if parameter.name == task:
-            arguments.append(Argument(name, None))
-        elif not payload_found and not (has_default and annotation is _NO_ANNOTATION):
-            payload_found = True
-            try:
-                kind = Any if annotation is _NO_ANNOTATION else annotation
-                read = payload_reader(kind)
-            except UsageError as err:
-                raise UsageError(f"handler {_shown(function)}: parameter {parameter.name!r}: {err}") from err
-            arguments.append(Argument(name, read, optional=has_default and bool(name), annotation=kind))
-        elif not (has_default and name):
-            raise UsageError(f"{_shown(function)} can't be a handler: nothing is known to give for {parameter.name!r}")
-    if not arguments:
-        raise UsageError(
-            f"{_shown(function)} can't be a handler: it takes (task: Task), (payload: T) or both, "
-            "and a decorator around it must use functools.wraps"
-        )
-    return tuple(arguments)
-
-
-def _annotation(function: Callable[..., Any], parameter: inspect.Parameter) -> Any:
-    """Return a parameter's annotation, evaluated where it is text (`from __future__ import annotations`)."""
-    if parameter.annotation is _NO_ANNOTATION:
-        return _NO_ANNOTATION
-    innermost: Any = function
-    while True:
-        following = getattr(innermost, "func", None) or getattr(innermost, "__wrapped__", None)
-        if following is None:
-            break
-        innermost = following
-    names = getattr(innermost, "__globals__", None) or getattr(type(innermost).__call__, "__globals__", {})
-    holder: Any = SimpleNamespace(__annotations__={parameter.name: parameter.annotation})
-    try:
-        return typing.get_type_hints(holder, globalns=names, include_extras=True)[parameter.name]
-    except (NameError, TypeError, SyntaxError, AttributeError) as err:
-        raise UsageError(
-            f"handler {_shown(function)}: the annotation of {parameter.name!r} can't be read ({err}); "
-            "it is needed at run time, so it must not be imported for type checkers only"
-        ) from err
-
-
-def _is_task(annotation: Any) -> bool:
-    return (annotation.__origin__ if typing.get_origin(annotation) is Annotated else annotation) is Task
-
-
-def _shown(function: Callable[..., Any]) -> str:
-    return str(getattr(function, "__qualname__", None) or repr(function))

@@ -18,6 +18,7 @@ from aj_sdk.calling import begin, within_deadline
 from aj_sdk.errors import UsageError
 from aj_sdk.handling import Task
 from aj_sdk.ids import new_id
+from aj_sdk.lifespan import Lifespan
 from aj_sdk.payload import encode_payload, encode_result
 from aj_sdk.responder import close_call, open_call
 from aj_sdk.results import result_value
@@ -100,6 +101,7 @@ async def call(
     dependency_results: Mapping[str, Any] | None = None,
     traceparent: str | None = None,
     tracestate: str | None = None,
+    lifespan: Any = None,
 ) -> Outcome:
     """Call the handler of a type as a bridge would, and say what the bridge would make of its reply.
 
@@ -120,8 +122,11 @@ async def call(
             which the handler finds as it finds those of remote handlers.
         traceparent: the trace context that the task carries.
         tracestate: the trace state that goes with it.
+        lifespan: what the handler finds as `task.lifespan`, in place of what the lifespan of the services would yield;
+            with None that one runs, around this one call.
 
     Raises:
+        LifespanError: the lifespan of the services failed at its start.
         UsageError: no handler takes the route, the route is not one of the type, or an argument is wrong.
         InvalidNameError: the type, the queue or an id may not cross the wire.
         PayloadError: the payload or a result can't be written as JSON.
@@ -156,9 +161,23 @@ async def call(
     headers = call_headers(
         record, invocation=new_id(), now_ns=now_ns, give_up_ns=now_ns + int(timeout * NS_PER_S), trace=trace
     )
-    task = open_call(headers, record.to_wire(), now_ns=now_ns, arrived=time.monotonic(), logger=service.logger)
-    if not isinstance(task, Task):
-        return _outcome(task, ())
+    span = Lifespan(service.common.lifespan if lifespan is None else None)
+    begun = await span.begin()
+    try:
+        task = open_call(
+            headers,
+            record.to_wire(),
+            now_ns=now_ns,
+            arrived=time.monotonic(),
+            logger=service.logger,
+            lifespan=begun if lifespan is None else lifespan,
+        )
+        return _outcome(task, ()) if not isinstance(task, Task) else await _called(service, task)
+    finally:
+        await span.end()
+
+
+async def _called(service: Service, task: Task) -> Outcome:
     told: list[tuple[float, str]] = []
 
     def hear(interim: Interim) -> None:

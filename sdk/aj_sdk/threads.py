@@ -28,6 +28,7 @@ class Threads:
         self._jobs: SimpleQueue[Callable[[], Callable[[], None]] | None] = SimpleQueue()
         self._idle = threading.Semaphore(0)
         self._started = 0
+        self._closed = False
 
     def submit(self, call: Callable[[], R], context: contextvars.Context | None = None) -> asyncio.Future[R]:
         """Run a call in a thread.
@@ -53,8 +54,14 @@ class Threads:
             threading.Thread(target=self._work, name=f"aj-handler-{self._started}", daemon=True).start()
         return future
 
+    @property
+    def closed(self) -> bool:
+        """Whether nobody waits any more for what still runs."""
+        return self._closed
+
     def close(self) -> None:
         """Let the threads end, each when its call does."""
+        self._closed = True
         for _ in range(self._started):
             self._jobs.put(None)
 

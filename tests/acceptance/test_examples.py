@@ -1,5 +1,6 @@
 """The examples do what they say, word for word, with a real bridge beside them."""
 
+import asyncio
 import json
 import sys
 from pathlib import Path
@@ -50,6 +51,27 @@ async def test_the_handlers_may_be_started_after_the_producer(world: World) -> N
     await producer.says("enqueued a task")
     await world.ready(example(world, "handlers"))
     assert (await producer.ended(), producer.out, producer.err) == (0, PRODUCED, [])
+
+
+async def test_what_stands_around_handlers(world: World) -> None:
+    bridge, handlers = world.crew.bridge("EMAIL"), example(world, "around")
+    await world.ready(bridge, handlers)
+    client = world.client
+    async with client.progress() as told:
+        report = await client.enqueue("report:rows", {"month": "2026-11", "rows": 40}, queue="EMAIL")
+        heard = [await asyncio.wait_for(anext(told), world.patience(10)) for _ in range(4)]
+    assert [(each.fraction, each.note) for each in heard][2] == (0.5, "20 of 40 rows of 2026-11")
+    assert await client.result(report.id, timeout=world.patience(30)) == {"rows": 40, "again": False}
+    await client.admin.tasks.retry(report.id)
+    assert await client.result((await world.ended(report.id)).id) == {"rows": 40, "again": True}
+    factors = await client.enqueue("number:factor", 360, queue="EMAIL")
+    assert await client.result(factors.id, timeout=world.patience(30)) == [2, 2, 2, 3, 3, 5]
+    wrong = await client.enqueue("report:rows", {"month": "2026-11", "rows": "many"}, queue="EMAIL")
+    ended = await world.ended(wrong.id)
+    assert (ended.state.value, ended.tries, "rows" in ended.last_err) == ("terminated", 1, True)
+    handlers.terminate()
+    assert (await handlers.ended(), handlers.out) == (0, ["ready", "closed"])
+    assert sum("took " in line for line in handlers.err) == 4
 
 
 async def test_the_handlers_run_under_the_command_too(world: World) -> None:

@@ -920,6 +920,25 @@ def test_a_program_that_can_not_run_says_why_in_one_line(
     assert re.match(reason, line)
 
 
+FAILING = """
+@aj_sdk.services.lifespan
+async def lifespan():
+    raise OSError("no database")
+    yield
+"""
+
+
+async def test_a_program_whose_lifespan_fails_says_why_and_where(
+    server: EmbeddedServer, programs: Callable[..., Program]
+) -> None:
+    program = programs(server=server.url, setup=FAILING)
+    await program.line('raise OSError("no database")')
+    assert await program.line("error: ") == (
+        "error: the lifespan of the handlers failed at its start: OSError: no database\n"
+    )
+    assert await program.end() == 1
+
+
 async def test_run_inside_an_event_loop_is_refused() -> None:
     with pytest.raises(UsageError, match="await Runner"):
         run()

@@ -229,6 +229,7 @@ class Bridge:
         Raises:
             QueueNotFoundError: a queue is not there.
             StoreError: the store failed while binding.
+            LifespanError: what its functions need could not be set up.
         """
         peers = NatsPeers(self._jetstream.transport, self.id, self._holds)
         transport = self._jetstream.transport
@@ -244,7 +245,8 @@ class Bridge:
         if self._journal is not None:
             dispatch, asked = journaled(dispatch, self._journal), JournaledPeers(peers, self._journal)
         async with contextlib.AsyncExitStack() as stack:
-            stack.callback(functions.close)
+            stack.push_async_callback(functions.close)
+            await functions.begin(route.service for route in self.options.router.routes if route.service is not None)
             for queue in self.options.queues:
                 self._lines.append(await stack.enter_async_context(self._line(queue, asked, dispatch)))
             stack.callback(self._slots.close)

@@ -1,12 +1,15 @@
 """Calling a Python function in the bridge's own process; the same functions that a handler's process has."""
 
 import asyncio
-from typing import Final
+from collections.abc import Iterable
+from typing import Any, Final
 
 from aj_bridge.engine.clock import Clock
 from aj_bridge.engine.router import Invocation, Outcome
 from aj_sdk.calling import begin, within_deadline
 from aj_sdk.handling import Task
+from aj_sdk.lifespan import Lifespan
+from aj_sdk.services import Service
 from aj_sdk.threads import Threads
 from aj_sdk.wire.call import Call, Failed, handler_deadline_ns
 from aj_sdk.wire.names import PROTOCOL
@@ -33,9 +36,23 @@ class Functions:
         self._clock = clock
         self._threads = Threads()
         self._overdue = 0
+        self._lifespans: list[Lifespan] = []
+        self._begun: dict[int, Any] = {}
 
-    def close(self) -> None:
-        """Let the threads end, each when its call does."""
+    async def begin(self, services: Iterable[Service]) -> None:
+        """Set up what the functions need.
+
+        Raises:
+            LifespanError: that failed; what was set up before is taken down by `close`.
+        """
+        for common in {id(service.common): service.common for service in services}.values():
+            self._lifespans.append(Lifespan(common.lifespan))
+            self._begun[id(common)] = await self._lifespans[-1].begin()
+
+    async def close(self) -> None:
+        """Take down what the functions needed, and let the threads end, each when its call does."""
+        while self._lifespans:
+            await self._lifespans.pop().end()
         self._threads.close()
 
     async def call(self, invocation: Invocation) -> Outcome:
@@ -50,7 +67,7 @@ class Functions:
             return await within_deadline(work, task)
         finally:
             if not work.done():
-                await self._outlasting(work)
+                await self._outlasting(service, work)
 
     def _task(self, invocation: Invocation) -> Task:
         now_ns = self._clock.now_ns()
@@ -65,15 +82,17 @@ class Functions:
             trace=invocation.trace,
         )
         service = invocation.route.service
+        assert service is not None
         return Task(
             call,
             expires=self._clock.monotonic() + (deadline_ns - now_ns) / NS_PER_S,
-            logger=None if service is None else service.logger,
+            logger=service.logger,
             clock=self._clock.monotonic,
+            lifespan=self._begun.get(id(service.common)),
         )
 
-    async def _outlasting(self, work: asyncio.Future[Outcome]) -> None:
-        if isinstance(work, asyncio.Task):
+    async def _outlasting(self, service: Service, work: asyncio.Future[Outcome]) -> None:
+        if service.is_async:
             # It was cancelled, and has a moment to clean up; one that does not end on that is left behind.
             await asyncio.wait({work}, timeout=_CANCEL_TIMEOUT_S)
             return

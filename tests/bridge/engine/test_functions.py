@@ -22,7 +22,7 @@ from aj_sdk.wire.times import NS_PER_MS, NS_PER_S
 async def dispatch() -> AsyncIterator[Functions]:
     dispatch = Functions(Clock())
     yield dispatch
-    dispatch.close()
+    await dispatch.close()
 
 
 def wanted(function: Callable[..., Any], run_time_ns: int = 60 * NS_PER_S) -> Invocation:
