@@ -12,7 +12,7 @@ from aj_sdk.enqueue import loaded
 from aj_sdk.errors import RefusedError
 from aj_sdk.jetstream import EXPECTED_LAST_SUBJECT_SEQUENCE, WRONG_LAST_SEQUENCE
 from aj_sdk.store import Store
-from aj_sdk.wire.names import H_DUE, H_SILENT, item_subject, queue_stream
+from aj_sdk.wire.names import H_DUE, item_subject, queue_stream
 from aj_sdk.wire.state import TaskState
 from aj_sdk.wire.task import TaskRecord
 
@@ -62,8 +62,8 @@ async def run_now(store: Store, task_id: str) -> RunNow:
             return RunNow(RanNow.NOT_WAITING, task)
         standing = await store.standing(task.queue, task_id)
         if standing is not None:
-            silent = {H_SILENT: standing.headers[H_SILENT]} if H_SILENT in standing.headers else None
-            woken = await store.wake_item(task.queue, task_id, standing.sequence, silent)
+            # Without what it carries: its time, and that an owner was silent, who has a lease to be heard again.
+            woken = await store.wake_item(task.queue, task_id, standing.sequence)
         elif (sequence := await _waits_inside(store, task)) is not None:
             woken = await _publish_again(store, task, sequence)
         else:

@@ -39,7 +39,6 @@ from aj_sdk.wire.names import (
     ATTEMPTS_STREAM,
     DELAYED_STREAM,
     H_DUE,
-    H_SILENT,
     TASK_SUBJECTS,
     TASKS_STREAM,
     attempts_subject,
@@ -367,7 +366,9 @@ class Store:
         return True
 
     async def wake_task(self, queue: str, task_id: str) -> bool:
-        """Fire a task's schedule now, whichever stands; what it carries comes with the item.
+        """Fire a task's schedule now, whichever stands; the time that it carries comes with the item.
+
+        Not the word that an owner was silent: that one is to be asked a lease later, and not earlier.
 
         Returns:
             Whether this call fired it; False when none stands.
@@ -380,7 +381,7 @@ class Store:
             standing = await self.standing(queue, task_id)
             if standing is None:
                 return False
-            carried = {name: standing.headers[name] for name in (H_SILENT, H_DUE) if name in standing.headers}
+            carried = {H_DUE: standing.headers[H_DUE]} if H_DUE in standing.headers else None
             if await self.wake_item(queue, task_id, standing.sequence, carried):
                 return True
         return False  # it is stored anew again and again, by who looks at it each time

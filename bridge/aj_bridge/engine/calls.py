@@ -172,7 +172,8 @@ class Calls:
 
     async def _release(self, task_type: str, released: list[Parked]) -> None:
         _log.info("a handler of %s is there again, releasing %d tasks", task_type, len(released))
-        waiting = self._parts.storage.waiting
         for start in range(0, len(released), _WAKES_AT_ONCE):
-            part = released[start : start + _WAKES_AT_ONCE]
-            await asyncio.gather(*(quietly(waiting.wake(parked)) for parked in part))
+            await asyncio.gather(*map(self._wake, released[start : start + _WAKES_AT_ONCE]))
+
+    async def _wake(self, parked: Parked) -> None:
+        await quietly(self._parts.storage.waiting.wake(parked))

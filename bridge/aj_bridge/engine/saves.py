@@ -56,6 +56,7 @@ class Saves:
         ttl_s = self._parts.retention.ttl_s(record.state)
         if self.stood_still():
             await self.steady()
+        standstills = self._parts.storage.pulse.standstills
         pause = FIRST_PAUSE_S
         while True:
             if not ran:
@@ -77,6 +78,9 @@ class Saves:
             pause = min(pause * 2, LONGEST_PAUSE_S)
         # Only while it is `active` may it be saved so again: a standstill must not undo what we have just saved.
         held.active = record if record.state is TaskState.ACTIVE else None
+        if held.active is not None and self._parts.storage.pulse.standstills != standstills:
+            # Saved before a standstill, and heard of after it: whoever made good for that passed this record over.
+            await self._save_again(held)
         self._parts.meter.inc(m.UPDATES, state=record.state.value)
         await self._parts.storage.notices.state_changed(record, self._parts.clock.now_ns())
 
@@ -151,6 +155,8 @@ class Saves:
         except StoreError:
             return True  # the next attempt will tell
         if stored is None or stored.stamp != held.stamp or stored.body != record.to_wire():
+            if stored is None or stored.record is None or not stored.record.state.final:
+                held.lease_until = 0.0  # somebody took it over: we begin nothing more with it
             return False
         held.sequence = stored.sequence
         return True

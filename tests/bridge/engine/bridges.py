@@ -261,6 +261,10 @@ class Site:
         for bridge in self.neighbours.running.values():
             bridge.link.hand_over(functools.partial(bridge.processor.cancelled, task_id))
 
+    async def ask(self, asker: Linked, owner: str, task_id: str, item: ItemRef) -> Holder:
+        """Ask a bridge whether it holds an item."""
+        return await Asking(self.neighbours, asker).ask(owner, task_id, item)
+
     def bridge(self, name: str = "", **options: Any) -> "BridgeAtWork":
         self.number += 1
         return BridgeAtWork(self, name or f"b{self.number}", **options)

@@ -5,19 +5,19 @@ Whatever an act sends goes through a link, which may be slow, cut or lossy, so t
 
 import functools
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
-from tests.bridge.engine.bridges import Asking, Site
+from tests.bridge.engine.bridges import Linked
 
 from aj_bridge.core.deliver import Holder
-from aj_bridge.storage.memory import Link
+from aj_bridge.storage.memory import Link, MemoryWorld
 from aj_bridge.storage.memory.edges import MemoryEdges
 from aj_sdk.dead import DeadLetters
 from aj_sdk.dependents import Dependents
 from aj_sdk.errors import ConflictError, NoRespondersError, TaskNotFoundError
 from aj_sdk.jetstream import JetStream
-from aj_sdk.store import Place, Store
+from aj_sdk.store import Place, Standing, Store
 from aj_sdk.tasks import Tasks
 from aj_sdk.wire.codec import encode_json
 from aj_sdk.wire.dead import DeadLetter
@@ -25,6 +25,8 @@ from aj_sdk.wire.event import TaskStateEvent
 from aj_sdk.wire.names import (
     DEAD_STREAM,
     DELAYED_STREAM,
+    H_DUE,
+    H_SILENT,
     item_subject,
     queue_stream,
     schedule_subject,
@@ -34,6 +36,17 @@ from aj_sdk.wire.stamp import ItemRef, Stamp
 from aj_sdk.wire.stored import Stored
 
 __all__ = ["Desk"]
+
+
+class Office(Protocol):
+    """Where a desk stands."""
+
+    @property
+    def world(self) -> MemoryWorld: ...
+
+    def tell_cancelled(self, task_id: str) -> None: ...
+
+    async def ask(self, asker: Linked, owner: str, task_id: str, item: ItemRef) -> Holder: ...
 
 
 class Answer(msgspec.Struct):
@@ -48,7 +61,7 @@ class Wire:
 
     max_payload = 1024 * 1024
 
-    def __init__(self, site: Site, link: Link) -> None:
+    def __init__(self, site: Office, link: Link) -> None:
         self._site = site
         self.link = link
 
@@ -69,7 +82,7 @@ class Wire:
         owner = subject.split(".")[2]
         question = msgspec.json.decode(data)
         item = ItemRef(question["sequence"], question["delivery"])
-        holder = await Asking(self._site.neighbours, self).ask(owner, question["task"], item)
+        holder = await self._site.ask(self, owner, question["task"], item)
         if holder is Holder.SILENT:
             raise NoRespondersError(subject)
         return Answer(encode_json({"holds": holder is Holder.YES}))
@@ -78,7 +91,7 @@ class Wire:
 class MemoryStore(Store):
     """The SDK's store over a world in memory."""
 
-    def __init__(self, site: Site, link: Link) -> None:
+    def __init__(self, site: Office, link: Link) -> None:
         super().__init__(JetStream(Wire(site, link)))
         self._world = site.world
         self._link = link
@@ -119,6 +132,35 @@ class MemoryStore(Store):
         assert not headers
         return await self._link.ask("publish", task_id, lambda: self._world.publish(queue, task_id, replace=replace))
 
+    async def park_item(
+        self,
+        queue: str,
+        task_id: str,
+        due_ns: int,
+        *,
+        headers: Mapping[str, str] | None = None,
+        replace: bool = True,
+    ) -> int:
+        not_before_ns = int((headers or {}).get(H_DUE, "0"))
+
+        def park() -> int:
+            if not replace and self._world.schedule_of(queue, task_id) is not None:
+                return 0
+            return self._world.schedule(queue, task_id, due_ns, not_before_ns=not_before_ns)
+
+        return await self._link.ask("park", task_id, park)
+
+    async def standing(self, queue: str, task_id: str) -> Standing | None:
+        sequence = await self._link.ask("standing", task_id, lambda: self._world.schedule_of(queue, task_id))
+        return None if sequence is None else Standing(sequence, {})
+
+    async def wake_item(
+        self, queue: str, task_id: str, sequence: int, headers: Mapping[str, str] | None = None
+    ) -> bool:
+        return await self._link.ask(
+            "wake", task_id, lambda: self._world.fire(queue, task_id, sequence, silence=H_SILENT in (headers or {}))
+        )
+
     async def forget_attempts(self, task_id: str) -> None:
         await self._link.ask("forget", task_id, lambda: self._world.attempts.pop(task_id, None))
 
@@ -146,7 +188,7 @@ class MemoryStore(Store):
 class MemoryDead(DeadLetters):
     """The SDK's dead letters over a world in memory."""
 
-    def __init__(self, site: Site, link: Link, store: Store) -> None:
+    def __init__(self, site: Office, link: Link, store: Store) -> None:
         super().__init__(store.jetstream, store)
         self._world = site.world
         self._link = link
@@ -159,7 +201,7 @@ class MemoryDead(DeadLetters):
 class Desk:
     """What an administrator may do in a world, over a link of its own."""
 
-    def __init__(self, site: Site) -> None:
-        self.link = Link()
+    def __init__(self, site: Office, link: Link | None = None) -> None:
+        self.link = link or Link()
         self.store = MemoryStore(site, self.link)
         self.tasks = Tasks(self.store, MemoryDead(site, self.link, self.store))

@@ -120,7 +120,7 @@ class DelayedItems:
             return False
         if item is None:
             return False
-        carried = {name: item.headers[name] for name in (H_SILENT, H_DUE) if name in item.headers}
+        carried = {H_DUE: item.headers[H_DUE]} if H_DUE in item.headers else {}
         return await self._again(queue, task_id, item.sequence, carried)
 
     async def _again(self, queue: str, task_id: str, sequence: int, carried: dict[str, str]) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Protocol
 
+from aj_sdk.errors import QueueFullError
 from aj_sdk.wire.item import WorkItem
 from aj_sdk.wire.queue import QueueSettings, ack_wait_ns
 from aj_sdk.wire.times import NS_PER_S
@@ -62,6 +63,7 @@ class WorkQueue:
         self._again: deque[int] = deque()
         self._in_flight: set[int] = set()
         self._takers: deque[Taker] = deque()
+        self._sourced: dict[str, tuple[str, int]] = {}
 
     def configure(self, settings: QueueSettings) -> None:
         """Change the queue's settings."""
@@ -82,6 +84,11 @@ class WorkQueue:
         return len(self._in_flight)
 
     @property
+    def sourced(self) -> list[str]:
+        """The tasks whose fired items wait for room."""
+        return list(self._sourced)
+
+    @property
     def backlog(self) -> bool:
         """Whether there are items that could be handed out now."""
         return bool(self._again or (self._fresh and len(self._in_flight) < self.settings.max_concurrent))
@@ -96,13 +103,19 @@ class WorkQueue:
         silent: str = "",
         due_ns: int = 0,
     ) -> bool:
-        """Put an item into the queue; False when the one that is there is not the one expected (0 = none)."""
+        """Put an item into the queue; False when the one that is there is not the one expected (0 = none).
+
+        Raises:
+            QueueFullError: there is no room, and none is made.
+        """
         current = self._by_task.get(task_id)
         if expected is not None and expected != (0 if current is None else current.sequence):
             return False
         if current is not None:
             self._drop(current)
-        elif self.settings.discard_old and 0 < self.settings.max_entries <= len(self._items):
+        elif 0 < self.settings.max_entries <= len(self._items):
+            if not self.settings.discard_old:
+                raise QueueFullError(self.settings.name, task_id)
             self._drop(next(iter(self._items.values())))
         body = WorkItem(task_id).to_wire() if body is None else body
         item = Item(next(self._numbers), task_id, body, fired=fired, silent=silent, due_ns=due_ns)
@@ -110,6 +123,22 @@ class WorkQueue:
         self._fresh.append(item.sequence)
         self.serve()
         return True
+
+    def source(self, task_id: str, *, silent: str, due_ns: int) -> None:
+        """Bring in an item that a schedule fired; it waits outside while there is no room."""
+        self._sourced.pop(task_id, None)
+        self._sourced[task_id] = (silent, due_ns)
+        self._draw()
+
+    def _draw(self) -> None:
+        # In their order, as a stream draws from its source: the first that finds no room holds up the others.
+        while self._sourced:
+            task_id, (silent, due_ns) = next(iter(self._sourced.items()))
+            try:
+                self.publish(task_id, fired=True, silent=silent, due_ns=due_ns)
+            except QueueFullError:
+                return
+            del self._sourced[task_id]
 
     def item_of(self, task_id: str) -> Item | None:
         """Return a task's item, None when there is none."""
@@ -133,6 +162,7 @@ class WorkQueue:
         item = self._by_task.get(task_id)
         if item is not None and item.sequence < below:
             self._remove(item)
+            self._draw()
             self.serve()
 
     def ack(self, sequence: int) -> None:
@@ -140,6 +170,7 @@ class WorkQueue:
         item = self._items.get(sequence)
         if item is not None and item.deliveries:
             self._remove(item)
+            self._draw()
             self.serve()
 
     def renew(self, sequence: int) -> None:

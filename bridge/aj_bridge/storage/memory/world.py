@@ -161,6 +161,7 @@ class MemoryWorld:
 
         Raises:
             QueueNotFoundError: there is no such queue.
+            QueueFullError: it is full, and discards new items.
         """
         return self.queue(queue).publish(task_id, body, expected=None if replace else 0)
 
@@ -200,9 +201,9 @@ class MemoryWorld:
             del self._schedules[queue, task_id]
 
     def wake(self, queue: str, task_id: str) -> bool:
-        """Fire a task's schedule now, whichever stands; False when none does."""
+        """Fire a task's schedule now, whichever stands, but not that an owner was silent; False when none does."""
         schedule = self._schedules.get((queue, task_id))
-        return schedule is not None and self.fire(queue, task_id, schedule.sequence)
+        return schedule is not None and self.fire(queue, task_id, schedule.sequence, silence=False)
 
     def wake_inside(self, queue: str, task_id: str) -> bool:
         """As `wake`, where items wait inside their queue: publish the item of a blocked task anew."""
@@ -211,16 +212,24 @@ class MemoryWorld:
         stored, item = self.get(task_id), self.queue(queue).item_of(task_id)
         if item is None or stored is None or stored.record is None or stored.record.state is not TaskState.BLOCKED:
             return False
-        return self.queue(queue).publish(task_id, silent=item.silent, due_ns=item.due_ns)
+        return self.queue(queue).publish(task_id, due_ns=item.due_ns)
 
-    def fire(self, queue: str, task_id: str, sequence: int) -> bool:
-        """Put a scheduled item into its queue, if this very schedule still stands."""
+    def fire(self, queue: str, task_id: str, sequence: int, *, silence: bool = True) -> bool:
+        """Put a scheduled item into its queue, if this very schedule still stands.
+
+        Args:
+            queue: the queue.
+            task_id: the task.
+            sequence: the schedule.
+            silence: whether the item brings back that an owner was silent.
+        """
         schedule = self._schedules.get((queue, task_id))
         if schedule is None or schedule.sequence != sequence:
             return False
         del self._schedules[queue, task_id]
         schedule.timer.cancel()
-        return self.queue(queue).publish(task_id, fired=True, silent=schedule.silent, due_ns=schedule.not_before_ns)
+        self.queue(queue).source(task_id, silent=schedule.silent if silence else "", due_ns=schedule.not_before_ns)
+        return True
 
 
 def _read(task_id: str, kept: _Kept) -> Stored:
