@@ -5,13 +5,15 @@ take them away (seen with nats-py 2.16). Knows streams, consumers and messages; 
 """
 
 import asyncio
+import contextlib
+import time
 from base64 import b64decode
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
-from aj_sdk.errors import MessageTooLargeError, NoRespondersError, OutcomeUnknownError, RefusedError
+from aj_sdk.errors import MessageTooLargeError, NoRespondersError, OutcomeUnknownError, RefusedError, StoreError
 from aj_sdk.transport import Inbox, Message, Transport
 from aj_sdk.wire.codec import encode_json
 from aj_sdk.wire.names import API_PREFIX, EVENT_PREFIX
@@ -69,6 +71,12 @@ class _Error(msgspec.Struct):
     description: str = ""
 
 
+_NO_LEADER: Final = 10008
+"""`JetStream system temporarily unavailable`: a cluster that has no leader now, of a stream or at all."""
+
+_NO_LEADER_PAUSE_S: Final = 0.05
+_LEADERS_ANSWER_S: Final = 0.5
+
 TTLS_LEVEL: Final = 1
 """The API level (ADR-44) from which on a server has a time to live for each message: 2.11."""
 
@@ -110,12 +118,19 @@ class JetStream:
         self._lossy = prefix != API_PREFIX
         self._gives_direct: set[str] = set()
 
-    async def call(self, verb: str, request: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    async def call(
+        self,
+        verb: str,
+        request: Mapping[str, Any] | None = None,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - handed to the transport
+    ) -> dict[str, Any]:
         """Ask the API.
 
         Args:
             verb: what comes after the prefix, for example `STREAM.INFO.ORDERS`.
             request: its JSON body.
+            timeout: seconds to wait for the answer; None for the usual ones.
 
         Raises:
             RefusedError: the server said no; `code` is its `err_code`.
@@ -123,15 +138,21 @@ class JetStream:
             OutcomeUnknownError: no answer in time.
         """
         body = b"" if request is None else encode_json(request)
-        message = await self.transport.request(f"{self.prefix}.{verb}", body, timeout=self.timeout)
-        try:
-            answer = msgspec.json.decode(message.data, type=dict[str, Any])
-        except msgspec.DecodeError as err:
-            raise RefusedError(verb, 0, f"an answer that is not JSON: {err}") from err
-        error = answer.get("error")
-        if error:
-            raise RefusedError(verb, int(error.get("err_code", 0)), str(error.get("description", "unknown error")))
-        return answer
+        patience_s = self.timeout if timeout is None else timeout
+        ends = time.monotonic() + patience_s
+        while True:
+            message = await self.transport.request(f"{self.prefix}.{verb}", body, timeout=patience_s)
+            try:
+                answer = msgspec.json.decode(message.data, type=dict[str, Any])
+            except msgspec.DecodeError as err:
+                raise RefusedError(verb, 0, f"an answer that is not JSON: {err}") from err
+            error = answer.get("error")
+            if not error:
+                return answer
+            code = int(error.get("err_code", 0))
+            if code != _NO_LEADER or time.monotonic() > ends:
+                raise RefusedError(verb, code, str(error.get("description", "unknown error")))
+            await asyncio.sleep(_NO_LEADER_PAUSE_S)
 
     async def publish(self, subject: str, data: bytes, headers: Mapping[str, str] | None = None) -> int:
         """Store a message.
@@ -141,11 +162,14 @@ class JetStream:
 
         Raises:
             RefusedError: the stream said no.
-            NoRespondersError: no stream takes that subject.
+            NoRespondersError: no stream takes that subject, or one that has had no leader for the time of a request.
             OutcomeUnknownError: no answer in time; it may be stored.
             MessageTooLargeError: it is bigger than a message may be.
         """
-        message = await self.transport.request(subject, data, headers=headers, timeout=self.timeout)
+        try:
+            message = await self.transport.request(subject, data, headers=headers, timeout=self.timeout)
+        except NoRespondersError:
+            message = await self._publish_once_led(subject, data, headers)
         try:
             ack = _read_ack(message.data)
         except msgspec.DecodeError as err:
@@ -153,6 +177,25 @@ class JetStream:
         if ack.error is not None:
             raise RefusedError(f"publish to {subject}", ack.error.err_code, ack.error.description)
         return ack.seq
+
+    async def _publish_once_led(self, subject: str, data: bytes, headers: Mapping[str, str] | None) -> Message:
+        """Publish what nobody took, where there is a stream for it.
+
+        In a cluster only a stream's leader listens: for a moment after it was made not all servers know it, and for
+        some seconds after its leader died there is none (seen with three servers of 2.15.1).
+        """
+        ends = time.monotonic() + self.timeout
+        while time.monotonic() < ends:
+            try:
+                led = await self.stream_names(subject)
+            except StoreError:
+                break  # we may not ask
+            if not led:
+                break
+            await asyncio.sleep(_NO_LEADER_PAUSE_S)
+            with contextlib.suppress(NoRespondersError):
+                return await self.transport.request(subject, data, headers=headers, timeout=self.timeout)
+        raise NoRespondersError(subject)
 
     async def last(self, stream: str, subject: str) -> StoredMessage | None:
         """Read the last message of a subject from the stream's leader, None when there is none."""
@@ -337,12 +380,20 @@ class JetStream:
         return await self._info(f"CONSUMER.INFO.{stream}.{consumer}", CONSUMER_NOT_FOUND)
 
     async def _info(self, verb: str, not_found: int) -> dict[str, Any] | None:
-        try:
-            return await self.call(verb)
-        except RefusedError as err:
-            if err.code in (not_found, STREAM_NOT_FOUND):
-                return None
-            raise
+        ends = time.monotonic() + self.timeout
+        patience_s = min(_LEADERS_ANSWER_S, self.timeout)
+        while True:
+            try:
+                return await self.call(verb, timeout=patience_s)
+            except RefusedError as err:
+                if err.code in (not_found, STREAM_NOT_FOUND):
+                    return None
+                raise
+            except OutcomeUnknownError:
+                # The leader answers; what is asked while there is none stays without an answer for ever (seen).
+                patience_s = min(2 * patience_s, ends - time.monotonic())
+                if patience_s <= 0:
+                    raise
 
     async def create_stream(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """Create a stream; one that is there with the same configuration is success."""

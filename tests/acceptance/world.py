@@ -117,8 +117,6 @@ async def open_world(url: str, folder: Path, patience: Patience, copies: int = 1
     crew = Crew(url, folder, patience, copies)
     try:
         async with Client.connect(url, timeout=patience(5)) as client:
-            if copies > 1:  # first, so that all that stands beside it has as many
-                await client.admin.ensure_task_store(replicas=copies)
             yield World(crew, client, patience)
     finally:
         crew.close()
