@@ -23,7 +23,14 @@ from aj_sdk.errors import (
     RefusedError,
     StoreError,
 )
-from aj_sdk.jetstream import STREAM_NOT_FOUND, TTLS_LEVEL, JetStream, StoredMessage
+from aj_sdk.jetstream import (
+    EXPECTED_LAST_SUBJECT_SEQUENCE,
+    STREAM_NOT_FOUND,
+    TTLS_LEVEL,
+    WRONG_LAST_SEQUENCE,
+    JetStream,
+    StoredMessage,
+)
 from aj_sdk.queue import Span, span_ns
 from aj_sdk.retry import retry
 from aj_sdk.store import Store
@@ -148,8 +155,13 @@ class DeadLetters:
         self._looked = 0.0
         self._looking = asyncio.Lock()
 
-    async def bury(self, letter: DeadLetter) -> None:
+    async def bury(self, letter: DeadLetter) -> bool:
         """Store a dead letter; it takes the place of one of the same reason, queue and task.
+
+        One of a record that can't be read is stored once, whoever finds the record, and under whichever queue.
+
+        Returns:
+            Whether it was stored; False where the same record has a letter.
 
         Raises:
             RefusedError: the stream said no, or there is none.
@@ -157,6 +169,12 @@ class DeadLetters:
         """
         letter = letter.cut(self._js.transport.max_payload - HEADER_ROOM)
         headers = letter.headers()
+        if letter.sequence is not None:
+            standing = await self._of_record(letter)
+            if any(found.letter.sequence == letter.sequence for found in standing):
+                return False
+            last = max((found.sequence for found in standing if found.letter.queue == letter.queue), default=0)
+            headers[EXPECTED_LAST_SUBJECT_SEQUENCE] = str(last)
         ttl = (await self._kept()).ttl(letter.reason)
         if ttl is not None:
             headers["Nats-TTL"] = ttl
@@ -164,6 +182,24 @@ class DeadLetters:
             await self._js.publish(dead_subject(letter.reason, letter.queue, letter.task_id), letter.body, headers)
         except NoRespondersError as err:
             raise RefusedError("storing a dead letter", 0, f"there is no stream {DEAD_STREAM}") from err
+        except RefusedError as err:
+            if letter.sequence is None or err.code not in WRONG_LAST_SEQUENCE:
+                raise
+            return False  # somebody else has just stored it
+        return True
+
+    async def buried(self, letter: DeadLetter) -> bool:
+        """Say whether a record that can't be read has a letter.
+
+        Raises:
+            StoreError: the store failed.
+        """
+        return any(found.letter.sequence == letter.sequence for found in await self._of_record(letter))
+
+    async def _of_record(self, letter: DeadLetter) -> list[FoundLetter]:
+        subject = dead_subjects(DeadReason.QUARANTINED, task_id=letter.task_id)
+        found = [_read(message) async for message in self._scan(subject)]
+        return [each for each in found if each is not None]
 
     async def _kept(self) -> Burial:
         # Read now and then: an operator may change it while we run, and each look is a request.

@@ -169,14 +169,23 @@ class Dependents:
         if record.dependencies:
             await self._edges.drop(record.id, record.dependencies)
 
-    async def removed(self, parent_id: str) -> None:
+    async def removed(self, parent_id: str) -> int:
         """Let those look that wait for a task whose record is gone.
+
+        Returns:
+            How many were brought back for that.
 
         Raises:
             StoreError: the store failed.
         """
-        open_edges = [stored.edge for stored in await self._edges.leaving(parent_id) if not stored.edge.done]
-        await at_once(open_edges, lambda edge: self._wake(edge.queue, edge.child))
+        woken = 0
+
+        async def wake(edge: Edge) -> None:
+            nonlocal woken
+            woken += await self._wake(edge.queue, edge.child)
+
+        await at_once([stored.edge for stored in await self._edges.leaving(parent_id) if not stored.edge.done], wake)
+        return woken
 
     async def _tell(self, stored: StoredEdge, parent: TaskRecord) -> None:
         edge = stored.edge.of(parent)

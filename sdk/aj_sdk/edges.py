@@ -21,6 +21,7 @@ from aj_sdk.errors import (
     StoreError,
 )
 from aj_sdk.jetstream import (
+    ALL_SUBJECTS,
     EXPECTED_LAST_SUBJECT_SEQUENCE,
     STREAM_NOT_FOUND,
     WRONG_LAST_SEQUENCE,
@@ -109,14 +110,37 @@ class Edges:
         """See `EdgeIndex`."""
         return await self._scan(edges_to(child_id))
 
-    async def _scan(self, subjects: str) -> list[StoredEdge]:
+    async def some(self, start: int, limit: int) -> list[StoredEdge]:
+        """Read some of all edges, those written at this sequence or later, in that order.
+
+        Raises:
+            StoreError: the store failed.
+        """
+        return await self._scan(ALL_SUBJECTS, start, limit)
+
+    async def drop_standing(self, stored: StoredEdge) -> None:
+        """Remove an edge, if it still stands at its sequence.
+
+        Raises:
+            StoreError: the store failed.
+        """
+        subject = edge_subject(stored.edge.parent, stored.edge.child)
+        await self._js.delete_standing(DEPS_STREAM, subject, stored.sequence)
+
+    async def _scan(self, subjects: str, start: int = 1, limit: int = 0) -> list[StoredEdge]:
+        found: list[StoredEdge] = []
         try:
-            return _read_all([message async for message in self._js.scan(DEPS_STREAM, subjects)])
+            async for message in self._js.scan(DEPS_STREAM, subjects, start):
+                stored = _read(message)
+                if stored is not None:
+                    found.append(stored)
+                if len(found) == limit:
+                    break
         except RefusedError as err:
             if err.code != STREAM_NOT_FOUND:
                 raise
             self._js.batches_again(DEPS_STREAM)  # when there is one
-            return []
+        return found
 
     async def between(self, parent_id: str, child_id: str) -> StoredEdge | None:
         """See `EdgeIndex`."""

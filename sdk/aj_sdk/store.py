@@ -27,6 +27,7 @@ from aj_sdk.errors import (
     TaskTooLargeError,
 )
 from aj_sdk.jetstream import (
+    ALL_SUBJECTS,
     EXPECTED_LAST_SUBJECT_SEQUENCE,
     NO_MESSAGE_SPACE,
     STREAM_NOT_FOUND,
@@ -39,7 +40,7 @@ from aj_sdk.wire.names import (
     ATTEMPTS_STREAM,
     DELAYED_STREAM,
     H_DUE,
-    TASK_SUBJECTS,
+    TASK_PREFIX,
     TASKS_STREAM,
     attempts_subject,
     cancel_subject,
@@ -141,8 +142,9 @@ class Store:
             StoreError: the store failed.
         """
         with _task_store():
-            async for message in self.jetstream.scan(TASKS_STREAM, TASK_SUBJECTS, start):
-                yield _read(message)
+            async for message in self.jetstream.scan(TASKS_STREAM, ALL_SUBJECTS, start):
+                if message.subject.startswith(TASK_PREFIX):  # the stream has no others, unless somebody gave it some
+                    yield _read(message)
 
     async def save(
         self, record: TaskRecord, *, expected: int, stamp: Stamp | None = None, ttl_s: int | None = None

@@ -1,10 +1,12 @@
 """The contract of what a sweeper asks of storage, `Survey`: held to by memory and by JetStream."""
 
+import msgspec
 import pytest
 from tests.contract.places import Hand, Place, contract
 
 from aj_bridge.core.sweep import Whereabouts
 from aj_sdk.errors import ConflictError, QueueNotFoundError
+from aj_sdk.wire.dead import DeadLetter
 from aj_sdk.wire.edge import Edge
 from aj_sdk.wire.state import TaskState
 from aj_sdk.wire.task import TaskRecord
@@ -91,3 +93,67 @@ async def test_the_end_of_a_task_wakes_who_waits_for_it_and_forgets_what_it_wait
     assert await edges.entering(parent) == []
     await survey.ended(ended)  # may be repeated
     await hand.storage.items.ack(claim)
+
+
+@contract(waits=["outside"])
+async def test_edges_are_read_in_their_order_and_removed_only_where_they_were_seen(place: Place) -> None:
+    survey, edges = await place.survey(), (await place.storage()).edges
+    parent, *children = (f"{place.queue}-{name}" for name in ("parent", "one", "two", "three"))
+    for child in children:
+        await edges.write(Edge.between(parent, task(place, child, TaskState.BLOCKED, parent)), 0)
+    found = [stored for stored in await survey.edges(1, 100_000) if stored.edge.parent == parent]
+    assert [stored.edge.child for stored in found] == children
+    one, two, three = found
+    assert (await survey.edges(two.sequence, 1)) == [two]
+    assert await edges.write(two.edge.of(task(place, parent, TaskState.COMPLETE)), two.sequence)
+    for stored in (one, one, two):
+        await survey.drop_edge(stored)
+    left = [stored.edge.child for stored in await survey.edges(one.sequence, 100_000) if stored.edge.parent == parent]
+    assert left == [children[2], children[1]]  # the second stands anew, behind the third
+    assert await survey.edges(three.sequence + 100, 10) == []
+
+
+@contract(waits=["outside"])
+async def test_who_waits_for_a_task_that_is_gone_is_brought_back_and_counted(place: Place) -> None:
+    survey, hand = await place.survey(), await Hand.at(place)
+    edges = (await place.storage()).edges
+    parent, child = f"{place.queue}-parent", f"{place.queue}-child"
+    blocked = task(place, child, TaskState.BLOCKED, parent)
+    await place.put(child, blocked.to_wire())
+    await edges.write(Edge.between(parent, blocked), 0)
+    await place.publish(child)
+    await hand.park(await hand.one(), place.now_ns() + 3600 * NS_PER_S)
+    assert await survey.removed(parent) == 1
+    claim = await hand.due()
+    assert claim.task_id == child
+    assert await survey.removed(child) == 0
+    await hand.storage.items.ack(claim)
+
+
+@contract(waits=["outside"])
+async def test_a_record_that_can_not_be_read_has_one_dead_letter_whoever_finds_it(place: Place) -> None:
+    survey, storage = await place.survey(), await place.storage()
+    task_id = f"{place.queue}-broken"
+    sequence = await place.put(task_id, b"{")
+    letter = DeadLetter(
+        reason="quarantined",
+        detail="it can't be read",
+        queue="",
+        task_id=task_id,
+        task_type="",
+        tries=0,
+        body=b"{",
+        at_ns=place.now_ns(),
+        sequence=sequence,
+    )
+    at_hand = msgspec.structs.replace(letter, queue=place.queue)
+    assert await survey.notices.bury(letter)
+    assert not await survey.notices.bury(letter)
+    assert not await storage.notices.bury(at_hand)
+    assert await place.dead("quarantined", task_id) is None
+    newer = msgspec.structs.replace(at_hand, sequence=await place.put(task_id, b"[]"), body=b"[]")
+    assert await storage.notices.bury(newer)
+    assert not await survey.notices.bury(msgspec.structs.replace(newer, queue=""))
+    newest = msgspec.structs.replace(newer, sequence=await place.put(task_id, b"]"), body=b"]")
+    assert await storage.notices.bury(newest)  # in the place of the older one
+    assert await place.dead("quarantined", task_id) == newest

@@ -98,7 +98,7 @@ async def test_many_who_cancel_at_once_make_the_stream_of_dead_letters_together(
 
 async def test_a_dead_letter_that_is_refused_leaves_the_item_to_a_bridge(world: World) -> None:
     class Refusing(DeadLetters):
-        async def bury(self, letter: object) -> None:
+        async def bury(self, letter: object) -> bool:
             raise RefusedError("storing a dead letter", 10077, "maximum bytes exceeded")
 
     admin = await prepare(world)

@@ -1,15 +1,18 @@
-"""What the sweeper does with a task that has not ended: a decision of what is known of its record and its item.
+"""What the sweeper does with a task, an item, an edge: a decision of what is known of them.
 
-The rule is C-7: no task stays unfinished while neither an item nor a schedule stands for it. Pure; what is old enough
-to be judged is said by whoever asks, in spans of its own clock.
+The rules are C-7, no task stays unfinished while neither an item nor a schedule stands for it, and C-10, what can't be
+processed ends in a visible place. Pure; what is old enough to be judged is said by whoever asks, in spans of its own
+clock.
 """
 
 from typing import Final, TypeAlias
 
 import msgspec
 
-from aj_bridge.core.deliver import Holder, max_tries
+from aj_bridge.core.deliver import NOT_FOUND, Holder, max_tries
 from aj_bridge.core.lifecycle import Event
+from aj_sdk.wire.edge import Edge
+from aj_sdk.wire.names import is_name
 from aj_sdk.wire.queue import QueueSettings
 from aj_sdk.wire.state import TaskState
 from aj_sdk.wire.stored import Stored
@@ -18,15 +21,21 @@ from aj_sdk.wire.times import NS_PER_S
 
 __all__ = [
     "GRACE_NS",
+    "Aftercare",
     "Ask",
+    "Bury",
     "Close",
+    "Forget",
     "Gone",
     "Leave",
     "Publish",
     "Replace",
     "Sighting",
+    "Tell",
     "Verdict",
     "Whereabouts",
+    "judge_edge",
+    "judge_item",
     "judge_task",
 ]
 
@@ -102,13 +111,46 @@ class Close(msgspec.Struct, frozen=True):
     item: int = 0
 
 
-Verdict: TypeAlias = Gone | Leave | Ask | Publish | Replace | Close
+class Bury(msgspec.Struct, frozen=True):
+    """Store a dead letter for what can't be processed, once."""
+
+    queue: str
+    detail: str
+
+
+class Aftercare(msgspec.Struct, frozen=True):
+    """Its task has ended: repeat what follows that end, then take the item out, as a bridge that is handed one does.
+
+    Whoever saved the end may have died before the dead letter.
+    """
+
+    record: TaskRecord
+
+
+class Forget(msgspec.Struct, frozen=True):
+    """Remove the edge: nobody waits by it."""
+
+    why: str
+
+
+class Tell(msgspec.Struct, frozen=True):
+    """Tell those that wait for a task that it has ended, or is gone (None)."""
+
+    parent: TaskRecord | None
+    why: str
+
+
+Verdict: TypeAlias = Gone | Leave | Ask | Publish | Replace | Close | Bury
 
 
 def judge_task(seen: Sighting) -> Verdict:
     """Say what is to be done about a task."""
     record = seen.stored.record
-    if record is None or record.state.final:
+    if record is None:
+        if seen.age_ns < seen.grace_ns:
+            return Leave()  # whoever is handed its item knows its queue
+        return Bury(_named_queue(seen.stored.body), seen.stored.fault)
+    if record.state.final:
         return Gone()
     queue = seen.queue
     patience_ns = queue.lease_ns if queue is not None and queue.ours else seen.grace_ns
@@ -123,6 +165,56 @@ def judge_task(seen: Sighting) -> Verdict:
     if queue.discard_old and record.state in (TaskState.NEW, TaskState.RETRY, TaskState.UNKNOWN):
         return _close(record, Event.ITEM_DROPPED, f"its item is gone: queue {queue.name} discards old items")
     return Publish("no item and no schedule")
+
+
+def judge_item(stranded: bool, stored: Stored | None) -> Leave | Bury | Aftercare:
+    """Say what is to be done about an item that nobody has in hand.
+
+    Args:
+        stranded: see `Whereabouts`.
+        stored: the record of its task, None for none.
+    """
+    if stored is None:
+        return Bury("", NOT_FOUND)
+    if stranded and stored.record is not None and stored.record.state.final:
+        return Aftercare(stored.record)
+    return Leave()
+
+
+def judge_edge(edge: Edge, child: Stored | None, parent: Stored | None) -> Leave | Forget | Tell:
+    """Say what is to be done about an edge.
+
+    Args:
+        edge: the edge.
+        child: the record of who waits, None for none: it is always saved before its edges are.
+        parent: the record of who is waited for, None for none.
+    """
+    if child is None:
+        return Forget("who waited by it is gone")
+    if child.record is None:
+        return Leave()
+    if child.record.state.final:
+        return Forget("who waited by it has ended")
+    if edge.done:
+        return Leave()  # it was told, and looks for itself now and then
+    if parent is None:
+        return Tell(None, "the end of a parent was not told")
+    if parent.record is not None and parent.record.state.final:
+        return Tell(parent.record, "the end of a parent was not told")
+    return Leave()
+
+
+def _named_queue(body: bytes) -> str:
+    """Return the queue that a record names which can't be read, empty where it names none."""
+    try:
+        name = msgspec.json.decode(body, type=_Named).queue
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ""
+    return name if is_name(name) else ""
+
+
+class _Named(msgspec.Struct):
+    queue: str = ""
 
 
 def _without_queue(seen: Sighting, record: TaskRecord) -> Verdict:

@@ -2,18 +2,18 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Final
-
-import msgspec
 
 from aj_bridge.core.diagnosis import Facts
 from aj_bridge.engine.clock import Clock
-from aj_bridge.engine.meter import NoMeter
+from aj_bridge.engine.meter import SWEEP_SCANNED, NoMeter
 from aj_bridge.engine.peers import NatsPeers
+from aj_bridge.engine.sweep_acts import Swept
 from aj_bridge.engine.sweeper import Sweeper
 from aj_bridge.storage.jetstream.survey import JetStreamSurvey, open_survey
 from aj_sdk import streams
+from aj_sdk.dependents import StoredEdge
 from aj_sdk.errors import StoreError
 from aj_sdk.jetstream import JetStream
 from aj_sdk.side_streams import SIDE_STREAMS
@@ -29,24 +29,10 @@ from aj_sdk.wire.stored import Stored
 from aj_sdk.wire.task import TaskRecord
 from aj_sdk.wire.times import parse_time
 
-__all__ = ["Repair", "learn", "would_sweep"]
+__all__ = ["learn", "would_sweep"]
 
 _OURS: Final = (TASKS_STREAM, *SIDE_STREAMS)
 _LATER_S: Final = 7 * 86_400.0
-
-
-class Repair(msgspec.Struct, frozen=True):
-    """Something that the sweeper would do.
-
-    Attributes:
-        task_id: the task.
-        queue: its queue.
-        act: `publish its item`, `take its item out`, or the state that it would save.
-    """
-
-    task_id: str
-    queue: str
-    act: str
 
 
 async def learn(jetstream: JetStream) -> Facts:
@@ -108,68 +94,91 @@ async def _stored_twice(jetstream: JetStream, info: Mapping[str, Any]) -> list[s
         return []  # it has none, or we may not ask
 
 
-async def would_sweep(jetstream: JetStream, after_s: float) -> list[Repair]:
+async def would_sweep(jetstream: JetStream, after_s: float, read: Callable[[], None] | None = None) -> list[Swept]:
     """Find what the sweeper would do about what does not change for so many seconds.
+
+    Args:
+        jetstream: the API of the account.
+        after_s: how many.
+        read: called for each record that was read.
 
     Raises:
         StoreError: the store failed.
     """
     later = 0.0
     clock = Clock(monotonic=lambda: time.monotonic() + later)
+    found: list[Swept] = []
     async with open_survey(jetstream) as survey:
-        dry = _DryRun(survey)
         peers = NatsPeers(jetstream.transport, "", lambda _task, _item: False)
-        sweeper = Sweeper(dry, peers, _Always(), NoMeter(), clock)
+        sweeper = Sweeper(_DryRun(survey), peers, _Always(), _Reading(read), clock, tell=found.append)
         await sweeper.sweep()
         await asyncio.sleep(after_s)
         later = _LATER_S
         await sweeper.sweep()
-    return dry.repairs
+    return found
 
 
 class _Always:
     leads = True
 
 
+class _Reading(NoMeter):
+    """`Meter` that tells of each record that was read."""
+
+    def __init__(self, read: Callable[[], None] | None) -> None:
+        self._read = read
+
+    def inc(self, name: str, /, **_labels: str) -> None:
+        if name == SWEEP_SCANNED and self._read is not None:
+            self._read()
+
+
 class _DryRun:
-    """`Survey` that takes down what it is told to change."""
+    """`Survey` that reads, and changes nothing."""
 
     def __init__(self, survey: JetStreamSurvey) -> None:
         self._survey = survey
-        self.repairs: list[Repair] = []
-        self.notices = _Silence()
+        self.notices = _Silence(survey)
         self.last_sequence = survey.last_sequence
         self.load_many = survey.load_many
         self.queues = survey.queues
         self.locate = survey.locate
         self.items = survey.items
+        self.edges = survey.edges
 
     def scan(self, start: int) -> AsyncIterator[Stored]:
         return self._survey.scan(start)
 
-    async def publish(self, queue: str, task_id: str) -> bool:
-        self.repairs.append(Repair(task_id, queue, "publish its item"))
-        return False
+    async def publish(self, *_args: str) -> bool:
+        return True
 
     async def take_out(self, queue: str, task_id: str, sequence: int) -> None:
-        self.repairs.append(Repair(task_id, queue, f"take its item {sequence} out"))
+        pass
 
-    async def save(self, record: TaskRecord, expected: int) -> int:
-        self.repairs.append(Repair(record.id, record.queue, f"save it {record.state.value}: {record.last_err}"))
+    async def save(self, _record: TaskRecord, expected: int) -> int:
         return expected
 
     async def ended(self, record: TaskRecord) -> None:
+        pass
+
+    async def removed(self, _parent_id: str) -> int:
+        return 1
+
+    async def drop_edge(self, edge: StoredEdge) -> None:
         pass
 
 
 class _Silence:
     """`Notices` that tell nobody."""
 
+    def __init__(self, survey: JetStreamSurvey) -> None:
+        self._survey = survey
+
     async def state_changed(self, record: TaskRecord, now_ns: int) -> None:
         pass
 
-    async def bury(self, letter: DeadLetter) -> None:
-        pass
+    async def bury(self, letter: DeadLetter) -> bool:
+        return letter.sequence is None or not await self._survey.notices.buried(letter)
 
     async def attempted(self, *_args: Any, **_named: Any) -> None:
         pass

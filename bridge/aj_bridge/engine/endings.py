@@ -75,10 +75,21 @@ class Endings:
         _log.warning("quarantined an item: %s", reason, extra={"task_id": held.claim.task_id})
         record = None if stored is None else stored.record
         body = held.claim.body if stored is None or record is not None else stored.body
-        await self._bury(held, "quarantined", reason, record, body)
+        await self._bury(
+            held, "quarantined", reason, record, body, sequence=None if stored is None or record else stored.sequence
+        )
         await self._parts.storage.items.discard(held.claim, reason)
 
-    async def _bury(self, held: Held, reason: str, detail: str, record: TaskRecord | None, body: bytes) -> None:
+    async def _bury(
+        self,
+        held: Held,
+        reason: str,
+        detail: str,
+        record: TaskRecord | None,
+        body: bytes,
+        *,
+        sequence: int | None = None,
+    ) -> None:
         letter = DeadLetter(
             reason=reason,
             detail=detail,
@@ -88,5 +99,6 @@ class Endings:
             tries=0 if record is None else record.tries,
             body=body,
             at_ns=self._parts.clock.now_ns(),
+            sequence=sequence,
         )
         await patiently(lambda: self._parts.storage.notices.bury(letter), lambda: self._held.valid(held))

@@ -222,10 +222,11 @@ class _Notices:
         await self._notices.attempted(attempt)
         self._journal.note("attempt", queue=self._queue, task=attempt.task_id, outcome=attempt.outcome.value)
 
-    async def bury(self, letter: DeadLetter) -> None:
+    async def bury(self, letter: DeadLetter) -> bool:
         """See `Notices`."""
-        await self._notices.bury(letter)
+        stored = await self._notices.bury(letter)
         self._journal.note("dead_letter", queue=self._queue, task=letter.task_id, reason=letter.reason)
+        return stored
 
 
 class JournaledStorage:

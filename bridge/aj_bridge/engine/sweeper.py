@@ -10,16 +10,16 @@ import asyncio
 import contextlib
 import logging
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, Protocol
 
 import msgspec
 
-from aj_bridge.core.decision import dead_reason
-from aj_bridge.core.deliver import NOT_FOUND, Holder
+from aj_bridge.core.deliver import Holder
 from aj_bridge.core.sweep import (
     GRACE_NS,
     Ask,
+    Bury,
     Close,
     Gone,
     Leave,
@@ -31,11 +31,12 @@ from aj_bridge.core.sweep import (
     judge_task,
 )
 from aj_bridge.engine.clock import Clock
-from aj_bridge.engine.meter import SWEEP_SCANNED, SWEEP_SECONDS, SWEEP_WATCHED, SWEPT, Meter
+from aj_bridge.engine.meter import SWEEP_SCANNED, SWEEP_SECONDS, SWEEP_WATCHED, Meter
 from aj_bridge.engine.peers import Peers
-from aj_bridge.storage.protocols import Survey, SweptItem
-from aj_sdk.errors import ConflictError, QueueFullError, QueueNotFoundError, StoreError
-from aj_sdk.wire.dead import DeadLetter
+from aj_bridge.engine.sweep_acts import SweepActs, Swept, counted
+from aj_bridge.engine.sweep_strays import LeftEdges, StrayItems
+from aj_bridge.storage.protocols import Survey
+from aj_sdk.errors import StoreError
 from aj_sdk.wire.queue import QueueSettings
 from aj_sdk.wire.stored import Stored
 from aj_sdk.wire.times import NS_PER_S
@@ -51,8 +52,8 @@ _LOOKS_PER_S: Final = 2_000
 _CHUNK: Final = 200
 _WATCHED: Final = 20_000
 _MARKS: Final = 1_000
-_ITEMS: Final = 500
-_SUSPECTS: Final = 10_000
+_EDGES_PER_S: Final = 2_000
+_EDGES: Final = 10_000
 
 
 class Leadership(Protocol):
@@ -74,6 +75,7 @@ class Sweeper:
         clock: the time.
         every_s: seconds between two sweeps.
         watched: how many unfinished tasks are kept in mind.
+        tell: told what was set right; None to count and log it.
     """
 
     name = "sweeper"
@@ -88,6 +90,7 @@ class Sweeper:
         *,
         every_s: float = EVERY_S,
         watched: int = _WATCHED,
+        tell: Callable[[Swept], None] | None = None,
     ) -> None:
         self._survey = survey
         self._peers = peers
@@ -97,6 +100,7 @@ class Sweeper:
         self._every_s = every_s
         self._grace_ns = min(GRACE_NS, int(every_s * NS_PER_S))
         self._most = watched
+        self._acts = SweepActs(survey, clock, tell or counted(meter))
         self._forget()
 
     def _forget(self) -> None:
@@ -105,8 +109,11 @@ class Sweeper:
         self._watched: dict[str, bool] = {}  # and whether its item was seen to stand
         self._seen_at: list[float] = []
         self._last_sequences: list[int] = []
-        self._item_cursors: dict[str, int] = {}
-        self._suspects: set[tuple[str, str, int]] = set()
+        self._items = StrayItems(self._survey, self._acts, self._leads)
+        self._edges = LeftEdges(self._survey, self._acts, self._leads)
+
+    def _leads(self) -> bool:
+        return self._leadership.leads
 
     async def run(self) -> None:
         """See `Duty`."""
@@ -138,7 +145,8 @@ class Sweeper:
                 break  # all too young to be judged
         for queue in queues:
             with _one_queue_alone(queue):
-                await self._sweep_items(queue)
+                await self._items.look(queue)
+        await self._sweep_edges()
         self._tell(self._clock.monotonic() - began)
 
     def _tell(self, took_s: float) -> None:
@@ -179,10 +187,7 @@ class Sweeper:
 
     def _meet(self, stored: Stored) -> None:
         self._meter.inc(SWEEP_SCANNED)
-        if stored.record is None:
-            self._meter.inc(SWEPT, queue="", why="unreadable")
-            _log.warning("a task's record can't be read: %s", stored.fault, extra={"task_id": stored.task_id})
-        elif not stored.record.state.final:
+        if stored.record is None or not stored.record.state.final:
             self._watched[stored.task_id] = False
 
     async def _pace(self, began: float, due_s: float) -> None:
@@ -213,23 +218,27 @@ class Sweeper:
         doubtful: dict[str, list[Sighting]] = {}
         for task_id in wanted:
             stored = records.get(task_id)
-            if stored is None or stored.record is None:
+            if stored is None:
                 del self._watched[task_id]
                 continue
+            queue = "" if stored.record is None else stored.record.queue
             seen = Sighting(
                 stored=stored,
-                queue=queues.get(stored.record.queue),
+                queue=queues.get(queue),
                 age_ns=self._age_ns(stored.sequence),
                 grace_ns=self._grace_ns,
             )
             verdict = judge_task(seen)
             if isinstance(verdict, Gone):
                 del self._watched[task_id]
+            elif isinstance(verdict, Bury):
+                await self._acts.bury(verdict.queue, stored, verdict.detail)
+                del self._watched[task_id]
             elif not isinstance(verdict, Leave):
-                doubtful.setdefault(stored.record.queue, []).append(seen)
-        for queue, sightings in doubtful.items():
-            with _one_queue_alone(queue):
-                await self._look_closely(queue, sightings)
+                doubtful.setdefault(queue, []).append(seen)
+        for name, sightings in doubtful.items():
+            with _one_queue_alone(name):
+                await self._look_closely(name, sightings)
         return sum(map(len, doubtful.values()))
 
     async def _look_closely(self, queue: str, sightings: list[Sighting]) -> None:
@@ -254,89 +263,23 @@ class Sweeper:
         return await self._peers.ask(stored.stamp.owner, stored.task_id, stored.stamp.item)
 
     async def _carry_out(self, queue: str, stored: Stored, verdict: Verdict) -> None:
+        task_id = stored.task_id
         if isinstance(verdict, Close):
-            await self._close(queue, stored, verdict)
+            if await self._acts.close(stored, verdict):
+                self._watched.pop(task_id, None)
         elif isinstance(verdict, Replace):
-            await self._survey.take_out(queue, stored.task_id, verdict.item)
-            await self._publish(queue, stored.task_id, verdict.why)
+            await self._acts.replace(queue, task_id, verdict.item, verdict.why)
         elif isinstance(verdict, Publish):
-            await self._publish(queue, stored.task_id, verdict.why)
+            await self._acts.publish(queue, task_id, verdict.why)
 
-    async def _publish(self, queue: str, task_id: str, why: str) -> None:
-        try:
-            published = await self._survey.publish(queue, task_id)
-        except (QueueFullError, QueueNotFoundError) as err:
-            _log.info("a task without an item gets none now: %s", err, extra={"task_id": task_id})
-            return
-        if published:
-            self._count(queue, task_id, why, "published its item")
-
-    async def _close(self, queue: str, stored: Stored, verdict: Close) -> None:
-        record = verdict.record
-        try:
-            await self._survey.save(record, stored.sequence)
-        except ConflictError:
-            return  # somebody looks after it
-        self._watched.pop(record.id, None)
-        self._count(queue, record.id, verdict.event.value, f"saved it {record.state.value}")
-        await self._survey.notices.state_changed(record, self._clock.now_ns())
-        reason = dead_reason(record.state)
-        if reason is not None:
-            await self._bury(reason, record.last_err, queue, stored)
-        # After the dead letter: a child that is not told looks for itself.
-        await self._survey.ended(record)
-        if verdict.item:
-            await self._survey.take_out(queue, record.id, verdict.item)
-
-    async def _bury(self, reason: str, detail: str, queue: str, stored: Stored) -> None:
-        record = stored.record
-        await self._survey.notices.bury(
-            DeadLetter(
-                reason=reason,
-                detail=detail,
-                queue=queue,
-                task_id=stored.task_id,
-                task_type="" if record is None else record.type,
-                tries=0 if record is None else record.tries,
-                body=stored.body,
-                at_ns=self._clock.now_ns(),
-            )
-        )
-
-    # Items that stand for nothing.
-
-    async def _sweep_items(self, queue: str) -> None:
-        items = await self._survey.items(queue, self._item_cursors.get(queue, 1), _ITEMS)
-        self._item_cursors[queue] = items[-1].sequence + 1 if len(items) == _ITEMS else 1
-        idle = [item for item in items if item.idle]
-        if not idle or not self._leadership.leads:
-            return
-        records = await self._survey.load_many(item.task_id for item in idle)
-        for item in idle:
-            stored = records.get(item.task_id)
-            useless = stored is None or (item.stranded and stored.record is not None and stored.record.state.final)
-            suspect = (queue, item.task_id, item.sequence)
-            if not useless:
-                self._suspects.discard(suspect)
-            elif suspect not in self._suspects:
-                # A look later, so that whoever is just about to take it out can do so.
-                if len(self._suspects) < _SUSPECTS:
-                    self._suspects.add(suspect)
-            elif self._leadership.leads:
-                self._suspects.discard(suspect)
-                await self._take_out(queue, item, known=stored is not None)
-
-    async def _take_out(self, queue: str, item: SweptItem, *, known: bool) -> None:
-        if not known:
-            missing = Stored(task_id=item.task_id, sequence=0, body=b"")
-            await self._bury("quarantined", NOT_FOUND, queue, missing)
-        await self._survey.take_out(queue, item.task_id, item.sequence)
-        why = "the task has ended" if known else NOT_FOUND
-        self._count(queue, item.task_id, why, "took its item out")
-
-    def _count(self, queue: str, task_id: str, why: str, what: str) -> None:
-        self._meter.inc(SWEPT, queue=queue, why=why)
-        _log.warning("swept a task: %s; %s", why, what, extra={"task_id": task_id, "queue": queue})
+    async def _sweep_edges(self) -> None:
+        began, looked = self._clock.monotonic(), 0
+        while self._leadership.leads and looked < _EDGES:
+            number = await self._edges.look()
+            if not number:
+                return
+            looked += number
+            await self._pace(began, looked / _EDGES_PER_S)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import msgspec
 
 from aj_bridge.core.claim import Claim, not_before_ns
 from aj_bridge.core.sweep import Whereabouts
-from aj_sdk.dependents import EdgeIndex
+from aj_sdk.dependents import EdgeIndex, StoredEdge
 from aj_sdk.wire.attempt import Attempt
 from aj_sdk.wire.dead import DeadLetter
 from aj_sdk.wire.queue import QueueSettings
@@ -224,8 +224,13 @@ class Notices(Protocol):
             StoreError: the store failed.
         """
 
-    async def bury(self, letter: DeadLetter) -> None:
+    async def bury(self, letter: DeadLetter) -> bool:
         """Store a dead letter; returns when it is stored.
+
+        One of a record that can't be read is stored once, whoever finds the record, and under whichever queue.
+
+        Returns:
+            Whether it was stored; False where the same record has a letter.
 
         Raises:
             StoreError: the store failed.
@@ -369,6 +374,27 @@ class Survey(Protocol):
 
     async def ended(self, record: TaskRecord) -> None:
         """Tell those that wait for a task that has ended, and forget what it waited for.
+
+        Raises:
+            StoreError: the store failed.
+        """
+
+    async def removed(self, parent_id: str) -> int:
+        """Let those look that wait for a task whose record is gone; returns how many were brought back for that.
+
+        Raises:
+            StoreError: the store failed.
+        """
+
+    async def edges(self, start: int, limit: int) -> list[StoredEdge]:
+        """Read some of the edges between tasks, from a sequence on, in their order.
+
+        Raises:
+            StoreError: the store failed.
+        """
+
+    async def drop_edge(self, edge: StoredEdge) -> None:
+        """Remove an edge, if it still stands at this sequence.
 
         Raises:
             StoreError: the store failed.

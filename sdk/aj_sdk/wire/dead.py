@@ -20,6 +20,7 @@ H_REASON: Final = "AJ-Dead-Reason"
 H_DETAIL: Final = "AJ-Dead-Detail"
 H_AT: Final = "AJ-Dead-At"
 H_TRUNCATED: Final = "AJ-Dead-Truncated"
+H_SEQUENCE: Final = "AJ-Dead-Sequence"
 H_TYPE: Final = "AJ-Task-Type"
 H_TRIES: Final = "AJ-Task-Tries"
 
@@ -52,6 +53,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
         body: the record, or the item where there is no record, as it was.
         at_ns: when, nanoseconds since the epoch.
         whole_size: how many bytes the body had before it was cut; None when it is whole.
+        sequence: where the body stands in the task store, if it can't be read there; None otherwise.
     """
 
     reason: str
@@ -63,6 +65,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes
     at_ns: int
     whole_size: int | None = None
+    sequence: int | None = None
 
     def headers(self) -> dict[str, str]:
         """Return the headers that go with the body."""
@@ -75,6 +78,8 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
         }
         if self.whole_size is not None:
             headers[H_TRUNCATED] = str(self.whole_size)
+        if self.sequence is not None:
+            headers[H_SEQUENCE] = str(self.sequence)
         return headers
 
     def cut(self, limit: int) -> "DeadLetter":
@@ -110,6 +115,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
             body=body,
             at_ns=at_ns,
             whole_size=_number(headers, H_TRUNCATED),
+            sequence=_number(headers, H_SEQUENCE),
         )
 
 

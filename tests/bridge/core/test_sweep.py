@@ -8,17 +8,24 @@ import pytest
 from aj_bridge.core.deliver import Holder
 from aj_bridge.core.lifecycle import EDGES, Event, Hand
 from aj_bridge.core.sweep import (
+    Aftercare,
     Ask,
+    Bury,
     Close,
+    Forget,
     Gone,
     Leave,
     Publish,
     Replace,
     Sighting,
+    Tell,
     Verdict,
     Whereabouts,
+    judge_edge,
+    judge_item,
     judge_task,
 )
+from aj_sdk.wire.edge import Edge
 from aj_sdk.wire.queue import QueueSettings
 from aj_sdk.wire.stamp import ItemRef, Stamp
 from aj_sdk.wire.state import TaskState
@@ -69,8 +76,68 @@ def test_a_task_that_has_ended_is_looked_at_no_more(
     assert judged(task(state), queue, place=place) == Gone()
 
 
-def test_a_record_that_can_not_be_read_is_looked_at_no_more() -> None:
-    assert judged(None) == Gone()
+@pytest.mark.parametrize(
+    ("body", "queue"),
+    [
+        (b"{", ""),
+        (b"", ""),
+        (b"\xff\xfe", ""),
+        (b"[1]", ""),
+        (b'{"id":"a","queue":"Q","max_tries":"many"}', "Q"),
+        (b'{"queue":"Q.*"}', ""),
+        (b'{"queue":7}', ""),
+    ],
+)
+def test_a_record_that_can_not_be_read_becomes_a_dead_letter_when_it_is_old_enough(body: bytes, queue: str) -> None:
+    stored = Stored.read("CHORIA_AJ.T.a", 5, body, None)
+    assert stored.record is None
+    assert judge_task(Sighting(stored=stored, queue=None, age_ns=30 * NS_PER_S - 1)) == Leave()
+    assert judge_task(Sighting(stored=stored, queue=None, age_ns=30 * NS_PER_S)) == Bury(queue, stored.fault)
+
+
+def _stored(record: TaskRecord | None) -> Stored:
+    return Stored(task_id="a", sequence=5, body=b"", record=record)
+
+
+def _in_state(state: TaskState | None) -> Stored | None:
+    return None if state is None else _stored(task(state))
+
+
+@pytest.mark.parametrize("state", TaskState)
+@pytest.mark.parametrize("stranded", [True, False])
+def test_a_stranded_item_of_a_task_that_has_ended_is_finished_as_a_bridge_would(
+    state: TaskState, stranded: bool
+) -> None:
+    ended = stranded and state.final
+    assert judge_item(stranded, _stored(task(state))) == (Aftercare(task(state)) if ended else Leave())
+
+
+@pytest.mark.parametrize("stranded", [True, False])
+def test_an_item_without_a_record_becomes_a_dead_letter_and_one_with_an_unreadable_record_waits(stranded: bool) -> None:
+    assert judge_item(stranded, None) == Bury("", "task not found")
+    assert judge_item(stranded, _stored(None)) == Leave()
+
+
+@pytest.mark.parametrize("child", [None, *TaskState])
+@pytest.mark.parametrize("parent", [None, *TaskState])
+@pytest.mark.parametrize("told", [TaskState.UNKNOWN, TaskState.COMPLETE])
+def test_an_edge_goes_with_who_waited_by_it_and_an_untold_end_is_told(
+    child: TaskState | None, parent: TaskState | None, told: TaskState
+) -> None:
+    edge = Edge(parent="p", child="a", queue="Q", state=told)
+    verdict = judge_edge(edge, _in_state(child), _in_state(parent))
+    if child is None or child.final:
+        assert isinstance(verdict, Forget)
+    elif told.final or (parent is not None and not parent.final):
+        assert verdict == Leave()
+    else:
+        assert verdict == Tell(None if parent is None else task(parent), "the end of a parent was not told")
+
+
+def test_an_edge_of_a_record_that_can_not_be_read_is_left() -> None:
+    edge = Edge(parent="p", child="a", queue="Q")
+    assert judge_edge(edge, _stored(None), None) == Leave()
+    assert judge_edge(edge, _stored(task()), _stored(None)) == Leave()
 
 
 @pytest.mark.parametrize("state", UNFINISHED)

@@ -193,9 +193,8 @@ class MemoryDead(DeadLetters):
         self._world = site.world
         self._link = link
 
-    async def bury(self, letter: DeadLetter) -> None:
-        key = (letter.reason, letter.queue, letter.task_id)
-        await self._link.ask("bury", letter, lambda: self._world.dead.__setitem__(key, letter))
+    async def bury(self, letter: DeadLetter) -> bool:
+        return await self._link.ask("bury", letter, lambda: self._world.bury(letter))
 
 
 class Desk:

@@ -6,13 +6,14 @@ import nats
 import pytest
 
 from aj_bridge.core.diagnosis import Level, diagnose
-from aj_bridge.engine.doctor import Repair, learn, would_sweep
+from aj_bridge.engine.doctor import learn, would_sweep
+from aj_bridge.engine.sweep_acts import Swept
 from aj_bridge.faces.embedded import EmbeddedServer
 from aj_sdk.admin import Admin
 from aj_sdk.jetstream import JetStream
 from aj_sdk.store import Store
 from aj_sdk.transport import NatsTransport
-from aj_sdk.wire.names import DEAD_STREAM, TASKS_STREAM
+from aj_sdk.wire.names import DEAD_STREAM, TASKS_STREAM, task_subject
 from aj_sdk.wire.queue import QueueSettings
 from aj_sdk.wire.state import TaskState
 from aj_sdk.wire.task import TaskRecord
@@ -46,13 +47,29 @@ async def test_what_the_sweeper_would_do_is_said_and_not_done(jetstream: JetStre
         await store.save(record, expected=0)
     await store.publish_item("Q", "well")
     await store.publish_item("Q", "nothing")
+    waits = TaskRecord(id="waits", type="t", queue="Q", state=TaskState.BLOCKED, created_ns=1, dependencies=("done",))
+    await store.save(waits, expected=0)
+    await store.publish_item("Q", "waits")
+    await store.save(waits.replace(id="done", state=TaskState.COMPLETE, dependencies=()), expected=0)
+    for child in (waits, waits.replace(id="gone")):
+        await store.dependents.tie(child, ["done"])
+    await jetstream.publish(task_subject("broken"), b'{"id":"broken","queue":"Q","tries":"one"}')
+    broken = await store.load("broken")
+    assert broken is not None
+    fault = broken.fault
     before = await jetstream.stream_info(TASKS_STREAM)
-    repairs = await would_sweep(jetstream, 0.05)
-    assert sorted(repairs, key=lambda one: one.task_id) == [
-        Repair("lost", "Q", "publish its item"),
-        Repair("nothing", "Q", "take its item 2 out"),
-        Repair("nowhere", "GONE", "save it queue_error: there is no queue GONE"),
+    read: list[None] = []
+    found = await would_sweep(jetstream, 0.05, lambda: read.append(None))
+    assert len(read) == 6
+    assert sorted(found, key=lambda one: one.task_id) == [
+        Swept("broken", "Q", "a record that can't be read", f"store a dead letter: {fault}"),
+        Swept("gone", "Q", "who waited by it is gone", "remove its edge from done"),
+        Swept("lost", "Q", "no item and no schedule", "publish its item"),
+        Swept("nothing", "Q", "task not found", "take its item 2 out"),
+        Swept("nowhere", "GONE", "its queue is gone", "save it queue_error: there is no queue GONE"),
+        Swept("waits", "Q", "the end of a parent was not told", "tell it the end of done"),
     ]
+    assert [found.sequence for found in await store.edges.leaving("done")] == [1, 2]
     after = await jetstream.stream_info(TASKS_STREAM)
     assert before is not None
     assert after is not None

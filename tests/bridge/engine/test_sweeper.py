@@ -19,6 +19,7 @@ from aj_bridge.engine.meter import SWEEP_SCANNED, SWEPT
 from aj_bridge.engine.sweeper import EVERY_S, Sweeper
 from aj_bridge.storage.memory import Fault, MemorySurvey
 from aj_sdk.errors import OutcomeUnknownError, RefusedError
+from aj_sdk.wire.edge import Edge as EdgeToChild
 from aj_sdk.wire.queue import QueueSettings
 from aj_sdk.wire.stamp import ItemRef, Stamp
 from aj_sdk.wire.state import TaskState
@@ -124,6 +125,103 @@ async def test_an_item_without_a_task_becomes_a_dead_letter_when_two_sweeps_have
         await asyncio.sleep(WITHIN_S)
         assert not has_item(here, "nothing")
     assert list(here.world.dead) == [("quarantined", QUEUE, "nothing")]
+
+
+@virtual_time
+async def test_a_record_that_can_not_be_read_has_one_dead_letter_also_after_a_change_of_leader() -> None:
+    here = site(lease_s=LEASE_S)
+    here.world.put("broken", b'{"id":"broken","type":"t","queue":"Q","created":7}')
+    here.world.put("worse", b"{")
+    async with swept(here) as first:
+        await asyncio.sleep(EVERY_S - 1)
+        assert not here.world.dead
+        await asyncio.sleep(WITHIN_S)
+        assert first.meter.counts[SWEPT] == 2
+    before = dict(here.world.dead)
+    assert set(before) == {("quarantined", QUEUE, "broken"), ("quarantined", "", "worse")}
+    assert "created" in before["quarantined", QUEUE, "broken"].detail
+    here.world.publish(QUEUE, "worse")
+    async with here.bridge(), swept(here) as second:
+        await asyncio.sleep(3 * WITHIN_S)
+        await here.quiet()
+        assert second.meter.counts[SWEPT] == 0
+        assert here.world.dead == before
+        here.world.put("worse", b"[")  # another one that can't be read either
+        await asyncio.sleep(2 * WITHIN_S)
+        assert here.world.dead["quarantined", "", "worse"].body == b"["
+
+
+@virtual_time
+@pytest.mark.parametrize("step", ["bury", "leaving", "take_out"])
+@pytest.mark.parametrize("applied", [False, True])
+async def test_a_sweeper_that_dies_after_it_has_ended_a_task_leaves_the_rest_to_the_next(
+    step: str, applied: bool
+) -> None:
+    here = site(lease_s=0.0, max_tries=1, max_run_time_ns=5 * NS_PER_S)
+    here.world.publish(QUEUE, "a")
+    strand(here, "a")
+    put(here, "a", TaskState.RETRY, tries=1, last_err="boom")
+    blocked = here.enqueue("child", dependencies=("a",))
+    here.world.edges.write(EdgeToChild.between("a", blocked), 0)
+    async with swept(here) as first:
+        deaths = iter([Fault(OutcomeUnknownError(step), applied=applied)])
+
+        def die(act: str, _about: object) -> Fault | None:
+            fault = next(deaths, None) if act == step else None
+            if fault is not None:
+                first.reign.leads = False
+            return fault
+
+        first.survey.link.faults = die
+        [record] = await here.ended("a")
+        await asyncio.sleep(WITHIN_S)
+        assert has_item(here, "a") is not (step == "take_out" and applied)
+    assert record.state is TaskState.EXPIRED
+    async with swept(here):
+        await asyncio.sleep(3 * WITHIN_S)
+        assert not has_item(here, "a")
+        assert here.world.dead["expired", QUEUE, "a"].detail == "boom"
+        assert [stored.edge.state for stored in here.world.edges.leaving("a")] == [TaskState.EXPIRED]
+
+
+@virtual_time
+async def test_edges_that_nobody_waits_by_any_more_are_removed() -> None:
+    here = site(lease_s=LEASE_S)
+    put(here, "parent", TaskState.NEW)
+    here.world.publish(QUEUE, "parent")
+    waits = here.enqueue("waits", dependencies=("parent",))
+    for child in (waits, waits.replace(id="gone"), waits.replace(id="ended")):
+        here.world.edges.write(EdgeToChild.between("parent", child), 0)
+    put(here, "ended", TaskState.TERMINATED, dependencies=("parent",))
+    async with swept(here) as sweep:
+        await asyncio.sleep(2 * WITHIN_S)
+        assert [stored.edge.child for stored in here.world.edges.leaving("parent")] == ["waits"]
+        assert sweep.meter.counts[SWEPT] == 2
+
+
+@virtual_time
+@pytest.mark.parametrize("end", ["complete", "terminated", "removed"])
+async def test_a_child_whose_parent_ended_without_a_word_is_told_by_the_sweeper(end: str) -> None:
+    here = site(lease_s=LEASE_S)
+    put(here, "parent", TaskState.NEW)
+    here.world.schedule(QUEUE, "parent", here.world.now_ns() + 3600 * NS_PER_S)
+    here.enqueue("child", dependencies=("parent",))
+    async with here.bridge(), swept(here, every_s=1.0) as sweep:
+        # By then it looks for itself but once a minute.
+        await asyncio.sleep(610)
+        assert here.record("child").state is TaskState.BLOCKED
+        before = sweep.meter.counts[SWEPT]
+        if end == "removed":
+            here.world.remove("parent")
+        else:
+            put(here, "parent", TaskState(end))
+        began = asyncio.get_running_loop().time()
+        [child] = await here.ended("child")
+        assert asyncio.get_running_loop().time() - began < 3
+        assert child.state is (TaskState.COMPLETE if end == "complete" else TaskState.UNREACHABLE)
+        await here.quiet()
+        assert sweep.meter.counts[SWEPT] == before + 1
+    assert len(here.world.edges) == 0
 
 
 @virtual_time

@@ -1,7 +1,8 @@
 """One act on many things: several at once, a progress bar for whoever watches, and what became of each."""
 
 import asyncio
-from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final, TypeVar
 
 from rich.console import Console
@@ -9,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from aj_sdk.errors import AsyncJobsError
 
-__all__ = ["collect", "for_each"]
+__all__ = ["collect", "counting", "for_each"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -25,14 +26,27 @@ async def collect(things: AsyncIterable[T], what: str) -> list[T]:
         what: what is done, for the count, which shows on a terminal only.
     """
     found: list[T] = []
-    console = Console(stderr=True)
-    columns = (SpinnerColumn(), TextColumn("{task.description}: {task.completed:,} found"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        bar = progress.add_task(what, total=None)
+    with counting(what, "found") as advance:
         async for thing in things:
             found.append(thing)
-            progress.advance(bar)
+            advance()
     return found
+
+
+@contextmanager
+def counting(what: str, how: str) -> Iterator[Callable[[], None]]:
+    """Show a count on a terminal while inside; gives what adds one to it.
+
+    Args:
+        what: what is done.
+        how: what became of what is counted: `found`, `read`.
+    """
+    console = Console(stderr=True)
+    text = "{task.description}: {task.completed:,} " + how
+    columns = (SpinnerColumn(), TextColumn(text), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        bar = progress.add_task(what, total=None)
+        yield lambda: progress.advance(bar)
 
 
 async def for_each(

@@ -1,5 +1,6 @@
 """`aj-bridge doctor`: findings about a server and an account, and what the sweeper would do."""
 
+from collections import Counter
 from datetime import timedelta
 from typing import Final
 
@@ -8,7 +9,9 @@ from rich.text import Text
 
 from aj_bridge.core.diagnosis import Level, diagnose
 from aj_bridge.engine.doctor import learn, would_sweep
+from aj_bridge.engine.sweep_acts import Swept
 from aj_bridge.faces.cli import output
+from aj_bridge.faces.cli.bulk import counting
 from aj_bridge.faces.cli.frame import leaf, with_client
 from aj_bridge.faces.cli.params import DURATION
 from aj_sdk.client import Client
@@ -46,7 +49,11 @@ async def command(client: Client, /, *, sweep: bool, after: timedelta, as_json: 
     facts = await learn(jetstream)
     findings = diagnose(facts)
     looked = sweep and facts.streams.get(TASKS_STREAM) is not None
-    repairs = await would_sweep(jetstream, after.total_seconds()) if looked else []
+    repairs: list[Swept] = []
+    if looked:
+        with counting("Reading all tasks", "read") as read:
+            repairs = await would_sweep(jetstream, after.total_seconds(), read)
+    counts = Counter(one.why for one in repairs)
     errors = sum(finding.level is Level.ERROR for finding in findings)
     if as_json:
         output.print_json(
@@ -57,7 +64,8 @@ async def command(client: Client, /, *, sweep: bool, after: timedelta, as_json: 
                     {"level": found.level.value, "what": found.what, "where": found.where, "do": found.advice}
                     for found in findings
                 ],
-                "sweep": [{"task": one.task_id, "queue": one.queue, "act": one.act} for one in repairs]
+                "sweep_counts": dict(counts) if looked else None,
+                "sweep": [{"task": one.task_id, "queue": one.queue, "why": one.why, "act": one.act} for one in repairs]
                 if looked
                 else None,
             }
@@ -68,8 +76,11 @@ async def command(client: Client, /, *, sweep: bool, after: timedelta, as_json: 
             click.echo(label + output.clean(f"{found.where}: {found.what}"))
             click.echo(f"        -> {output.clean(found.advice)}")
         if repairs:
+            totals = [(Text(why), f"{number:,}") for why, number in counts.most_common()]
+            output.table(f"The sweeper finds ({len(repairs):,})", ("What", "Tasks"), totals, right=("Tasks",))
             rows = [(Text(one.task_id), Text(one.queue), Text(one.act)) for one in repairs[:_SHOWN]]
-            output.table(f"The sweeper would ({len(repairs)})", ("Task", "Queue", "Act"), rows)
+            more = f", the first {_SHOWN}" if len(repairs) > _SHOWN else ""
+            output.table(f"It would{more}", ("Task", "Queue", "Act"), rows)
         elif looked:
             click.echo("The sweeper finds nothing to do")
         warnings = sum(finding.level is Level.WARNING for finding in findings)

@@ -37,6 +37,10 @@ class JetStreamNotices:
         """See `Notices`."""
         await self._jetstream.publish(attempts_subject(attempt.task_id), attempt.to_wire())
 
-    async def bury(self, letter: DeadLetter) -> None:
+    async def bury(self, letter: DeadLetter) -> bool:
         """See `Notices`."""
-        await self._dead.bury(letter)
+        return await self._dead.bury(letter)
+
+    async def buried(self, letter: DeadLetter) -> bool:
+        """See `DeadLetters`."""
+        return await self._dead.buried(letter)

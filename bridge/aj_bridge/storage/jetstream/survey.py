@@ -15,8 +15,10 @@ from aj_bridge.core.sweep import Whereabouts
 from aj_bridge.storage.jetstream.notices import JetStreamNotices
 from aj_bridge.storage.protocols import SweptItem
 from aj_sdk.admin import Admin
+from aj_sdk.dependents import StoredEdge
+from aj_sdk.edges import Edges
 from aj_sdk.errors import QueueNotFoundError, RefusedError
-from aj_sdk.jetstream import STREAM_NOT_FOUND, JetStream, StoredMessage
+from aj_sdk.jetstream import ALL_SUBJECTS, STREAM_NOT_FOUND, JetStream, StoredMessage
 from aj_sdk.store import Store
 from aj_sdk.transport import Message
 from aj_sdk.wire.names import (
@@ -26,7 +28,6 @@ from aj_sdk.wire.names import (
     TASKS_STREAM,
     is_name,
     item_subject,
-    item_subjects,
     queue_of_stream,
     queue_stream,
     schedule_subject,
@@ -82,7 +83,9 @@ class JetStreamSurvey:
         self._js = jetstream
         self._store = Store(jetstream)
         self._admin = Admin(jetstream, self._store)
+        self._edges = Edges(jetstream)
         self.ended = self._store.dependents.ended
+        self.removed = self._store.dependents.removed
         self._exhausted: dict[tuple[str, int], None] = {}
         self.notices = JetStreamNotices(jetstream)
 
@@ -143,20 +146,19 @@ class JetStreamSurvey:
 
     async def items(self, queue: str, start: int, limit: int) -> list[SweptItem]:
         """See `Survey`."""
-        found: list[StoredMessage] = []
+        found: list[tuple[str, int]] = []
         with contextlib.suppress(RefusedError):  # a queue that is being removed
-            async for message in self._js.scan(queue_stream(queue), item_subjects(queue), start):
-                found.append(message)
+            async for message in self._js.scan(queue_stream(queue), ALL_SUBJECTS, start):
+                task_id = task_id_of_subject(message.subject)
+                # One that names no task is quarantined by whoever it is handed to.
+                if is_name(task_id) and message.subject == item_subject(queue, task_id):
+                    found.append((task_id, message.sequence))
                 if len(found) == limit:
                     break
         progress = await self._progress(queue)
-        stranded = await self._stranded(queue, [message.sequence for message in found], progress)
+        stranded = await self._stranded(queue, [sequence for _, sequence in found], progress)
         return [
-            SweptItem(task_id, message.sequence, progress.idle(message.sequence), message.sequence in stranded)
-            for message in found
-            # One that names no task is quarantined by whoever it is handed to.
-            if is_name(task_id := task_id_of_subject(message.subject))
-            and message.subject == item_subject(queue, task_id)
+            SweptItem(task_id, sequence, progress.idle(sequence), sequence in stranded) for task_id, sequence in found
         ]
 
     async def publish(self, queue: str, task_id: str) -> bool:
@@ -171,6 +173,14 @@ class JetStreamSurvey:
     async def save(self, record: TaskRecord, expected: int) -> int:
         """See `Survey`."""
         return await self._store.save_surely(record, expected=expected)
+
+    async def edges(self, start: int, limit: int) -> list[StoredEdge]:
+        """See `Survey`."""
+        return await self._edges.some(start, limit)
+
+    async def drop_edge(self, edge: StoredEdge) -> None:
+        """See `Survey`."""
+        await self._edges.drop_standing(edge)
 
     async def _progress(self, queue: str) -> _Progress:
         info = await self._js.consumer_info(queue_stream(queue), CONSUMER)

@@ -28,6 +28,17 @@ class EdgeTable:
         """List the edges from all that a task waits for."""
         return [stored for stored in self._edges.values() if stored.edge.child == child_id]
 
+    def some(self, start: int, limit: int) -> list[StoredEdge]:
+        """List some of all edges, from a sequence on."""
+        return [stored for stored in self._edges.values() if stored.sequence >= start][:limit]
+
+    def drop_standing(self, stored: StoredEdge) -> None:
+        """Remove an edge, if it still stands at its sequence."""
+        key = (stored.edge.parent, stored.edge.child)
+        standing = self._edges.get(key)
+        if standing is not None and standing.sequence == stored.sequence:
+            del self._edges[key]
+
     def between(self, parent_id: str, child_id: str) -> StoredEdge | None:
         """Read one edge."""
         return self._edges.get((parent_id, child_id))

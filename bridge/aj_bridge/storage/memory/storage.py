@@ -293,10 +293,9 @@ class MemoryNotices:
         """See `Notices`."""
         await self._link.ask("attempted", attempt, lambda: self._world.attempted(attempt))
 
-    async def bury(self, letter: DeadLetter) -> None:
+    async def bury(self, letter: DeadLetter) -> bool:
         """See `Notices`."""
-        key = (letter.reason, letter.queue, letter.task_id)
-        await self._link.ask("bury", letter, lambda: self._world.dead.__setitem__(key, letter))
+        return await self._link.ask("bury", letter, lambda: self._world.bury(letter))
 
 
 class MemoryPulse:

@@ -8,7 +8,7 @@ from aj_bridge.storage.memory.link import Link
 from aj_bridge.storage.memory.storage import MemoryNotices
 from aj_bridge.storage.memory.world import MemoryWorld
 from aj_bridge.storage.protocols import SweptItem
-from aj_sdk.dependents import Dependents
+from aj_sdk.dependents import Dependents, StoredEdge
 from aj_sdk.wire.queue import QueueSettings
 from aj_sdk.wire.stored import Stored
 from aj_sdk.wire.task import TaskRecord
@@ -28,7 +28,9 @@ class MemorySurvey:
         self._world = world
         self.link = link or Link()
         self.notices = MemoryNotices(world, self.link)
-        self.ended = Dependents(MemoryEdges(world.edges, self.link), self._wake).ended
+        dependents = Dependents(MemoryEdges(world.edges, self.link), self._wake)
+        self.ended = dependents.ended
+        self.removed = dependents.removed
 
     async def last_sequence(self) -> int:
         """See `Survey`."""
@@ -102,6 +104,14 @@ class MemorySurvey:
         return await self.link.ask(
             "save", record, lambda: self._world.put(record.id, record.to_wire(), expected=expected)
         )
+
+    async def edges(self, start: int, limit: int) -> list[StoredEdge]:
+        """See `Survey`."""
+        return await self.link.ask("edges", start, lambda: self._world.edges.some(start, limit))
+
+    async def drop_edge(self, edge: StoredEdge) -> None:
+        """See `Survey`."""
+        await self.link.ask("drop_edge", edge, lambda: self._world.edges.drop_standing(edge))
 
     async def _wake(self, queue: str, task_id: str) -> bool:
         return await self.link.ask("wake", task_id, lambda: self._world.wake_inside(queue, task_id))

@@ -152,6 +152,15 @@ class MemoryWorld:
         if current is not None and sequence in (None, current.sequence):
             del self._records[task_id]
 
+    def bury(self, letter: DeadLetter) -> bool:
+        """Store a dead letter, as `DeadLetters.bury` does."""
+        if letter.sequence is not None and any(
+            other.task_id == letter.task_id and other.sequence == letter.sequence for other in self.dead.values()
+        ):
+            return False
+        self.dead[letter.reason, letter.queue, letter.task_id] = letter
+        return True
+
     def attempted(self, attempt: Attempt) -> None:
         """Take down an attempt at a task."""
         self.attempts.setdefault(attempt.task_id, deque(maxlen=ATTEMPTS_KEPT)).append(attempt)
