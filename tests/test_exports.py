@@ -133,9 +133,9 @@ def packages(imports: str) -> set[str]:
     return set(done.stdout.split()) - sys.stdlib_module_names
 
 
-@pytest.mark.parametrize("name", ["aj_sdk", "aj_sdk.blocking"])
-def test_importing_the_sdk_loads_its_dependencies_and_what_these_load_and_nothing_else(name: str) -> None:
+@pytest.mark.parametrize("imports", ["from aj_sdk import *", "import aj_sdk.blocking"])
+def test_importing_the_sdk_loads_its_dependencies_and_what_these_load_and_nothing_else(imports: str) -> None:
     dependencies = packages("import nats, msgspec, cyksuid.v2")
     assert {"nats", "msgspec", "cyksuid"} <= dependencies
     assert not dependencies & {"aj_sdk", "aj_bridge", "cryptography"}
-    assert packages(f"import {name}") - dependencies - {"nkeys"} == {"aj_sdk"}
+    assert packages(imports) - dependencies - {"nkeys"} == {"aj_sdk"}

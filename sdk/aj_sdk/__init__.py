@@ -1,6 +1,13 @@
-"""What an application imports: handlers and producers of durable tasks on NATS JetStream."""
+"""What an application imports: handlers and producers of durable tasks on NATS JetStream.
 
-from aj_sdk.client import Client
+Only the registry of handlers and what it knows is loaded at once; the rest when it is first asked for, so that a
+program which handles tasks does not load what enqueues them, and the other way round.
+"""
+
+import importlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
 from aj_sdk.errors import (
     AsyncJobsError,
     CannotWaitError,
@@ -28,18 +35,21 @@ from aj_sdk.errors import (
     Terminate,
     UsageError,
 )
-from aj_sdk.graph import Graph, chain, chord, group
 from aj_sdk.handling import Task
 from aj_sdk.middleware import Handle, Middleware
-from aj_sdk.queue import Queue
-from aj_sdk.runner import Runner, run
 from aj_sdk.services import DEFAULT_SERVICES, Services
-from aj_sdk.spec import TaskSpec
-from aj_sdk.task_filter import TaskFilter
 from aj_sdk.version import __version__
-from aj_sdk.wire.signing import Signer, Verifier
 from aj_sdk.wire.state import TaskState
 from aj_sdk.wire.task import TaskRecord
+
+if TYPE_CHECKING:
+    from aj_sdk.client import Client
+    from aj_sdk.graph import Graph, chain, chord, group
+    from aj_sdk.queue import Queue
+    from aj_sdk.runner import Runner, run
+    from aj_sdk.spec import TaskSpec
+    from aj_sdk.task_filter import TaskFilter
+    from aj_sdk.wire.signing import Signer, Verifier
 
 __all__ = [
     "AsyncJobsError",
@@ -90,5 +100,40 @@ __all__ = [
     "services",
 ]
 
+_HOMES: Final[Mapping[str, tuple[str, ...]]] = {
+    "aj_sdk.client": ("Client",),
+    "aj_sdk.graph": (
+        "Graph",
+        "chain",
+        "chord",
+        "group",
+    ),
+    "aj_sdk.queue": ("Queue",),
+    "aj_sdk.runner": (
+        "Runner",
+        "run",
+    ),
+    "aj_sdk.spec": ("TaskSpec",),
+    "aj_sdk.task_filter": ("TaskFilter",),
+    "aj_sdk.wire.signing": (
+        "Signer",
+        "Verifier",
+    ),
+}
+_HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}
+
 services = DEFAULT_SERVICES
 service = services.service
+
+if not TYPE_CHECKING:  # a type checker would take every name for one of ours
+
+    def __getattr__(name: str) -> object:
+        home = _HOME_OF.get(name)
+        if home is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = getattr(importlib.import_module(home), name)
+        globals()[name] = found
+        return found
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

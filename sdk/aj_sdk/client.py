@@ -12,11 +12,10 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Final, Literal, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, overload
 
 from nats.aio.client import Client as Connection
 
-from aj_sdk.admin import Admin
 from aj_sdk.circles import refuse_circle
 from aj_sdk.connect import ConnectionFlags, ConnectOptions, connect, resolve_connection
 from aj_sdk.enqueue import Due, enqueue, loaded
@@ -61,6 +60,9 @@ from aj_sdk.wire.queue import default_queue
 from aj_sdk.wire.signing import Signer, Verifier
 from aj_sdk.wire.state import TaskState
 from aj_sdk.wire.task import DEFAULT_MAX_TRIES, TaskRecord, TaskResult
+
+if TYPE_CHECKING:
+    from aj_sdk.admin import Admin
 
 __all__ = ["Client"]
 
@@ -159,6 +161,9 @@ class Client:
     async def __aenter__(self) -> Self:
         if self._stack is not None:
             raise UsageError("the client is open already")
+        # Who only imports a client, such as a web server that has yet to fork, does not pay for it.
+        from aj_sdk.admin import Admin  # noqa: PLC0415
+
         async with AsyncExitStack() as stack:
             connection = self._connection
             if connection is None:
@@ -188,7 +193,7 @@ class Client:
             await stack.aclose()
 
     @property
-    def admin(self) -> Admin:
+    def admin(self) -> "Admin":
         """Queues, the task store and tasks, for an administrator."""
         if self._admin is None:
             raise UsageError("the client is not open: use it in `async with`")
