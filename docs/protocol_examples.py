@@ -20,9 +20,11 @@ from aj_sdk.enqueue import enqueue
 from aj_sdk.jetstream import JetStream
 from aj_sdk.store import Store
 from aj_sdk.streams import dead_config
+from aj_sdk.transport import Headers
 from aj_sdk.wire import names
 from aj_sdk.wire.call import call_headers, handler_deadline_ns, read_reply
 from aj_sdk.wire.dead import DeadLetter
+from aj_sdk.wire.frames import read_header_block
 from aj_sdk.wire.names import DEAD_STREAM
 from aj_sdk.wire.queue import QueueSettings
 from aj_sdk.wire.stamp import ItemRef, Stamp
@@ -262,8 +264,9 @@ class _Recorder:
         self.transport = SimpleNamespace(max_payload=1 << 20, publish=self._forget)
         self.stored: list[tuple[str, bytes, Mapping[str, str]]] = []
 
-    async def publish(self, subject: str, data: bytes, headers: Mapping[str, str] | None = None) -> int:
-        self.stored.append((subject, data, headers or {}))
+    async def publish(self, subject: str, data: bytes, headers: Headers | None = None) -> int:
+        named = read_header_block(headers) if isinstance(headers, bytes) else headers or {}
+        self.stored.append((subject, data, named))
         return len(self.stored)
 
     async def stream_info(self, stream: str) -> dict[str, Any]:

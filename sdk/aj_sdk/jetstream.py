@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from aj_sdk.errors import MessageTooLargeError, NoRespondersError, OutcomeUnknownError, RefusedError, StoreError
-from aj_sdk.transport import Inbox, Message, Transport
+from aj_sdk.transport import Headers, Inbox, Message, Transport
 from aj_sdk.wire.codec import encode_json
 from aj_sdk.wire.names import API_PREFIX, EVENT_PREFIX
 from aj_sdk.wire.times import format_time
@@ -159,7 +159,7 @@ class JetStream:
                 raise RefusedError(verb, code, str(error.get("description", "unknown error")))
             await asyncio.sleep(_NO_LEADER_PAUSE_S)
 
-    async def publish(self, subject: str, data: bytes, headers: Mapping[str, str] | None = None) -> int:
+    async def publish(self, subject: str, data: bytes, headers: Headers | None = None) -> int:
         """Store a message.
 
         Returns:
@@ -183,7 +183,7 @@ class JetStream:
             raise RefusedError(f"publish to {subject}", ack.error.err_code, ack.error.description)
         return ack.seq
 
-    async def _publish_once_led(self, subject: str, data: bytes, headers: Mapping[str, str] | None) -> Message:
+    async def _publish_once_led(self, subject: str, data: bytes, headers: Headers | None) -> Message:
         """Publish what nobody took, where there is a stream for it.
 
         In a cluster only a stream's leader listens: for a moment after it was made not all servers know it, and for

@@ -35,11 +35,14 @@ from aj_sdk.jetstream import (
     JetStream,
     StoredMessage,
 )
+from aj_sdk.wire.frames import HeaderForm
 from aj_sdk.wire.item import WorkItem
 from aj_sdk.wire.names import (
     ATTEMPTS_STREAM,
     DELAYED_STREAM,
     H_DUE,
+    H_ITEM,
+    H_OWNER,
     TASK_PREFIX,
     TASKS_STREAM,
     attempts_subject,
@@ -62,6 +65,9 @@ HEADROOM: Final = 32 * 1024
 
 FIRED_TTL: Final = "24h"
 """How long a fired item waits for room in a full queue (with a short time one was gone for good: seen)."""
+
+_OWNED: Final = HeaderForm(EXPECTED_LAST_SUBJECT_SEQUENCE, H_OWNER, H_ITEM)
+"""The headers of nearly all saves of a bridge."""
 
 _SAVE_ATTEMPTS: Final = 3
 _WAKE_ATTEMPTS: Final = 5
@@ -228,11 +234,14 @@ class Store:
     async def _save(
         self, task_id: str, body: bytes, expected: int, stamp: Stamp | None, ttl_s: int | None = None
     ) -> int:
-        headers = {EXPECTED_LAST_SUBJECT_SEQUENCE: str(expected)}
-        if ttl_s is not None:
-            headers["Nats-TTL"] = f"{ttl_s}s"
-        if stamp is not None:
-            headers |= stamp.headers()
+        if stamp is not None and ttl_s is None:
+            headers: bytes | dict[str, str] = _OWNED.block(expected, stamp.owner, str(stamp.item))
+        else:
+            headers = {EXPECTED_LAST_SUBJECT_SEQUENCE: str(expected)}
+            if ttl_s is not None:
+                headers["Nats-TTL"] = f"{ttl_s}s"
+            if stamp is not None:
+                headers |= stamp.headers()
         try:
             return await self.jetstream.publish(task_subject(task_id), body, headers)
         except MessageTooLargeError as err:

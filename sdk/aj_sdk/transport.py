@@ -6,7 +6,7 @@ stand here later. `NatsTransport` is nats-py by its public API.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Awaitable, Callable, Container, Mapping
 from heapq import heapify, heappop, heappush
 from itertools import count
 from types import TracebackType
@@ -18,8 +18,10 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as NatsSubscription
 
 from aj_sdk.errors import MessageTooLargeError, NoRespondersError, NotConnectedError, OutcomeUnknownError
+from aj_sdk.wire.frames import read_header_block
 
 __all__ = [
+    "Headers",
     "Inbox",
     "Message",
     "NatsTransport",
@@ -32,7 +34,8 @@ __all__ = [
     "settle",
 ]
 
-Headers: TypeAlias = Mapping[str, str]
+Headers: TypeAlias = Mapping[str, str] | bytes
+"""Names and values, or the block that `wire.frames` has made of them."""
 
 _FLUSH_TIMEOUT_S: Final = 2
 
@@ -153,8 +156,10 @@ class Transport(Protocol):
 
 def is_no_responders(message: Message) -> bool:
     """Say whether this is the server's word that nobody listens."""
+    if message.data:
+        return False
     headers = message.headers
-    return headers is not None and not message.data and headers.get("Status") == "503"
+    return headers is not None and headers.get("Status") == "503"
 
 
 async def settle(connection: NatsClient) -> None:
@@ -411,6 +416,8 @@ class NatsTransport:
         self, subject: str, data: bytes = b"", *, reply: str = "", headers: Headers | None = None
     ) -> None:
         """See `Transport`."""
+        if isinstance(headers, bytes):
+            headers = read_header_block(headers)
         limit = self._nc.max_payload
         if len(data) > limit // 2:
             # nats-py does not count the headers, and the server closes the connection over a message too large (seen).
@@ -422,6 +429,10 @@ class NatsTransport:
             await self._nc.publish(subject, data, reply, headers or None)  # type: ignore[arg-type]
         except _NOT_CONNECTED as err:
             raise _not_connected(err) from err
+
+    def _post(self, subject: str, data: bytes, reply: str, headers: Headers | None) -> Awaitable[None] | None:
+        """Send a message; what is returned, if anything, is to be awaited before the next one."""
+        return self.publish(subject, data, reply=reply, headers=headers)
 
     async def request(
         self,
@@ -440,7 +451,9 @@ class NatsTransport:
             self._interim[token] = _Interim(interim)
         self._deadlines.add(timeout, token)
         try:
-            await self.publish(subject, data, reply=self._prefix + token, headers=headers)
+            sending = self._post(subject, data, self._prefix + token, headers)
+            if sending is not None:
+                await sending
             message = await reply
         except OutcomeUnknownError:
             raise OutcomeUnknownError(f"request to {subject}") from None
@@ -500,7 +513,7 @@ class NatsTransport:
             raise _not_connected(err) from err
 
 
-def _header_bytes(headers: Headers | None) -> int:
+def _header_bytes(headers: Mapping[str, str] | None) -> int:
     if not headers:
         return 0
     # The version line, then `name: value`, each line and the block ended by CR LF.

@@ -1,10 +1,9 @@
 """A network that loses requests or answers, on cue: a `Transport` around a real one."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from aj_sdk.errors import OutcomeUnknownError
-from aj_sdk.transport import Message, OnInterim, Transport
+from aj_sdk.transport import Headers, Message, OnInterim, Transport
 
 __all__ = ["LossyTransport"]
 
@@ -27,7 +26,7 @@ class LossyTransport:
         subject: str,
         data: bytes = b"",
         *,
-        headers: Mapping[str, str] | None = None,
+        headers: Headers | None = None,
         timeout: float,  # noqa: ASYNC109 - as in Transport
         interim: OnInterim | None = None,
     ) -> Message:

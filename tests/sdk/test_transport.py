@@ -10,6 +10,7 @@ from aj_bridge.faces.embedded import EmbeddedServer
 from aj_sdk.errors import MessageTooLargeError, NoRespondersError, NotConnectedError, OutcomeUnknownError
 from aj_sdk.fast import FastTransport
 from aj_sdk.transport import Message, NatsTransport, _Deadlines, is_no_responders
+from aj_sdk.wire.frames import HeaderForm
 
 pytestmark = pytest.mark.server
 
@@ -57,6 +58,14 @@ async def test_a_request_gets_its_reply_with_headers(transport: NatsTransport) -
     await echo(transport, await listener.next())
     reply = await asked
     assert (reply.data, reply.headers) == (b"hello", {"A": "ä"})
+
+
+async def test_a_block_of_headers_that_is_written_already_is_sent_as_it_is(transport: NatsTransport) -> None:
+    listener = Listener()
+    await transport.subscribe("say", listener)
+    await transport.publish("say", b"hello", headers=HeaderForm("A", "B").block("ä", 7))
+    message = await listener.next()
+    assert (message.data, message.headers) == (b"hello", {"A": "ä", "B": "7"})
 
 
 async def test_many_requests_at_once_each_get_their_own_reply(transport: NatsTransport) -> None:

@@ -85,13 +85,19 @@ def decide(known: Known) -> Decision | Look:
     if known.stored is None or known.stored.record is None:
         return _unreadable_item(known) or _no_record(known.stored)
     stored, record = known.stored, known.stored.record
-    steps = (rule(known, stored, record) for rule in RULES)
-    return next(step for step in steps if step is not None)  # the last rule always answers
+    for rule in RULES:
+        step = rule(known, stored, record)
+        if step is not None:
+            return step
+    raise AssertionError("the last rule always answers")
 
 
 def max_tries(record: TaskRecord, queue: QueueSettings) -> int:
     """Return how often a task may be tried, capped by its queue; 0 = no limit."""
-    return min((limit for limit in (record.max_tries, queue.max_tries) if limit > 0), default=0)
+    own, queues = record.max_tries, queue.max_tries
+    if own > 0 and queues > 0:
+        return min(own, queues)
+    return max(own, queues, 0)
 
 
 def _unreadable_item(known: Known) -> Quarantine | None:

@@ -9,7 +9,7 @@ from aj_bridge.engine.clock import Clock
 from aj_bridge.engine.router import Encoding, Invocation, Nobody, Outcome
 from aj_sdk.errors import DecodeError, MessageTooLargeError, NoRespondersError, NotConnectedError, OutcomeUnknownError
 from aj_sdk.transport import Message, Transport
-from aj_sdk.wire.call import Cause, Failed, Terminated, call_headers, read_reply
+from aj_sdk.wire.call import Cause, Failed, Terminated, call_header_block, read_reply
 from aj_sdk.wire.frames import Frame, read_header_block
 from aj_sdk.wire.interim import MISSED, Patience, Progress, read_interim
 from aj_sdk.wire.names import TASK_JSON, TASK_MSGPACK, invocation_cancel_subject, progress_subject
@@ -50,7 +50,7 @@ class RemoteHandlers:
         subject = invocation.route.subject(task.type)
         now_ns = self._clock.now_ns()
         packed = invocation.route.encoding is Encoding.MSGPACK
-        headers = call_headers(
+        headers = call_header_block(
             task,
             invocation=invocation.id,
             now_ns=now_ns,

@@ -81,7 +81,7 @@ class Saves:
         if held.active is not None and self._parts.storage.pulse.standstills != standstills:
             # Saved before a standstill, and heard of after it: whoever made good for that passed this record over.
             await self._save_again(held)
-        self._parts.meter.inc(m.UPDATES, state=record.state.value)
+        self._parts.meter.inc(m.UPDATES, state=record.state)
         await self._parts.storage.notices.state_changed(record, self._parts.clock.now_ns())
 
     async def _was_saved(self, held: Held, record: TaskRecord, refusal: StoreError) -> bool:

@@ -11,6 +11,7 @@ from typing import Final, TypeAlias
 import msgspec
 
 from aj_sdk.errors import DecodeError
+from aj_sdk.wire.frames import HeaderForm, header_block, read_header_block
 from aj_sdk.wire.headers import find_header, header_text
 from aj_sdk.wire.names import (
     H_CANCEL_SUBJECT,
@@ -49,6 +50,7 @@ __all__ = [
     "Failed",
     "Reply",
     "Terminated",
+    "call_header_block",
     "call_headers",
     "clip_error",
     "handler_deadline_ns",
@@ -75,6 +77,18 @@ REQUEST_HEADERS: Final[Mapping[str, bool]] = {
     H_TRACE_PARENT: False,
     H_TRACE_STATE: False,
 }
+_CALL_HEADERS: Final = (
+    H_CONTENT_TYPE,
+    H_DEADLINE,
+    H_PROTOCOL,
+    H_TIMEOUT_MS,
+    H_INVOCATION,
+    H_TASK_ID,
+    H_TASK_TRY,
+    H_CANCEL_SUBJECT,
+    H_HEARTBEAT_MS,
+)
+_CALL_FORM: Final = HeaderForm(*_CALL_HEADERS)
 REPLY_HEADERS: Final = (H_PROGRESS, H_ERROR, H_TERMINATE, H_RETRY_AFTER_MS, H_SERVICE_ERROR, H_SERVICE_ERROR_CODE)
 
 
@@ -155,7 +169,31 @@ def call_headers(
     content_type: str = TASK_JSON,
     trace: Trace = NO_TRACE,
 ) -> dict[str, str]:
-    """Return the headers of a request.
+    """Return the headers of a request, by their names; the arguments are those of `call_header_block`."""
+    return read_header_block(
+        call_header_block(
+            task,
+            invocation=invocation,
+            now_ns=now_ns,
+            give_up_ns=give_up_ns,
+            heartbeat_ns=heartbeat_ns,
+            content_type=content_type,
+            trace=trace,
+        )
+    )
+
+
+def call_header_block(
+    task: TaskRecord,
+    *,
+    invocation: str,
+    now_ns: int,
+    give_up_ns: int,
+    heartbeat_ns: int = 10 * NS_PER_S,
+    content_type: str = TASK_JSON,
+    trace: Trace = NO_TRACE,
+) -> bytes:
+    """Return the headers of a request, as the block that is sent.
 
     Args:
         task: the task, already in state `active` with this try counted.
@@ -169,20 +207,20 @@ def call_headers(
     deadline_ns = handler_deadline_ns(now_ns, give_up_ns)
     # A Go handler's parser takes fractions too; they are left out where a second does not matter.
     shown_ns = deadline_ns if give_up_ns - now_ns < 3 * NS_PER_S else deadline_ns // NS_PER_S * NS_PER_S
-    headers = {
-        H_CONTENT_TYPE: content_type,
-        H_DEADLINE: format_time(shown_ns),
-        H_PROTOCOL: PROTOCOL,
-        H_TIMEOUT_MS: str(max(0, deadline_ns - now_ns) // NS_PER_MS),
-        H_INVOCATION: invocation,
-        H_TASK_ID: task.id,
-        H_TASK_TRY: str(task.tries),
-        H_CANCEL_SUBJECT: invocation_cancel_subject(invocation),
-        H_HEARTBEAT_MS: str(heartbeat_ns // NS_PER_MS),
-    }
+    values = (
+        content_type,
+        format_time(shown_ns),
+        PROTOCOL,
+        max(0, deadline_ns - now_ns) // NS_PER_MS,
+        invocation,
+        task.id,
+        task.tries,
+        invocation_cancel_subject(invocation),
+        heartbeat_ns // NS_PER_MS,
+    )
     if trace:
-        headers |= trace.to_map()
-    return headers
+        return header_block(dict(zip(_CALL_HEADERS, map(str, values), strict=True)) | trace.to_map())
+    return _CALL_FORM.block(*values)
 
 
 def read_call(headers: Mapping[str, str] | None, body: bytes) -> Call:

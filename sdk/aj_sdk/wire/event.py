@@ -120,7 +120,7 @@ class TaskStateEvent(msgspec.Struct, frozen=True, kw_only=True):
                 type=TASK_STATE,
                 timestamp=format_time(self.timestamp_ns),
                 task_id=self.task_id,
-                state=self.state.value,
+                state=self.state,
                 tries=self.tries,
                 queue=self.queue,
                 task_type=self.task_type,

@@ -5,6 +5,7 @@ Both sides use it: a handler's process writes them, the bridge reads them and te
 
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -51,6 +52,7 @@ class Interim(msgspec.Struct, frozen=True):
     note: str = ""
 
 
+@lru_cache(maxsize=64)  # a queue's lease is the same for all its calls
 def heartbeat_ns(lease_ns: int) -> int:
     """Return how often a handler shows that it lives: three times a lease, and every 10 s at most."""
     return max(_LEAST_NS, min(_MOST_NS, lease_ns // 3 // NS_PER_MS * NS_PER_MS)) if lease_ns > 0 else _MOST_NS

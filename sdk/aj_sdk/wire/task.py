@@ -150,7 +150,7 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
                 id=check_name(plain.id, "task id"),
                 type=check_name(plain.type, "task type"),
                 queue=plain.queue and check_name(plain.queue, "queue name"),
-                state=TaskState(plain.state),
+                state=parse_state(plain.state),
                 payload=plain.payload,
                 created_ns=parse_time(plain.created),
                 deadline_ns=None if plain.deadline is None else parse_time(plain.deadline),
@@ -265,7 +265,7 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
                 deadline=None if self.deadline_ns is None else format_time(self.deadline_ns),
                 max_tries=self.max_tries,
                 result=None if result is None else _PlainResult(result.payload, format_time(result.completed_ns)),
-                state=self.state.value,
+                state=self.state,  # written by its value; the property would be called in Python
                 created=format_time(self.created_ns),
                 tried=None if self.tried_ns is None else format_time(self.tried_ns),
                 tries=self.tries,

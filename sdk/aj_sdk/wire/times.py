@@ -46,6 +46,23 @@ def parse_time(text: str) -> int:
     Raises:
         ValueError: it is not such a time.
     """
+    fraction = text[20:-1]
+    if len(text) > 21 and text[19] == "." and text[-1] == "Z" and len(fraction) <= 9 and _is_digits(fraction):
+        # As Go and we write it; most of many times lie in the same second.
+        return _parse_second(text[:19]) + int(fraction.ljust(9, "0"))
+    return _parse_any(text)
+
+
+def _is_digits(text: str) -> bool:
+    return text.isascii() and text.isdigit()
+
+
+@lru_cache(maxsize=1024)
+def _parse_second(text: str) -> int:
+    return _parse_any(text + "Z")
+
+
+def _parse_any(text: str) -> int:
     match = _TIME.fullmatch(text)
     if match is None:
         raise ValueError(f"{text[:60]!r} is not an RFC 3339 time")
@@ -62,6 +79,7 @@ def parse_time(text: str) -> int:
     return seconds * NS_PER_S + (int(fraction.ljust(9, "0")) if fraction else 0)
 
 
+@lru_cache(maxsize=4096)  # a record's times are written at each of its saves
 def format_time(instant_ns: int) -> str:
     """Write an instant in UTC, trailing zeros of the fraction dropped, as Go does."""
     seconds, nanos = divmod(instant_ns, NS_PER_S)

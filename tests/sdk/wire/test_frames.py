@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aj_sdk.errors import DecodeError
-from aj_sdk.wire.frames import MAX_LINE, Control, Frame, FrameReader, Other, header_block, read_header_block
+from aj_sdk.wire.frames import MAX_LINE, Control, Frame, FrameReader, HeaderForm, Other, header_block, read_header_block
 
 Seen = list[tuple[str, str, bytes, bytes]]
 
@@ -181,6 +181,11 @@ def test_a_header_can_not_break_out_of_its_line(headers: dict[str, str]) -> None
 )
 def test_usual_headers_are_read_as_they_were_written(headers: dict[str, str]) -> None:
     assert read_header_block(header_block(headers)) == headers
+
+
+@given(st.text(max_size=20), st.integers())
+def test_a_form_writes_what_is_written_header_by_header(text: str, number: int) -> None:
+    assert HeaderForm("A", "B").block(text, number) == header_block({"A": text, "B": str(number)})
 
 
 def test_names_that_are_the_same_when_cleaned_keep_their_lines() -> None:
