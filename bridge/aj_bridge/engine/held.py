@@ -6,6 +6,7 @@ of life before a delivery was sent, and when a confirmed renewal was sent.
 
 import asyncio
 import logging
+import math
 from collections.abc import Iterator
 from typing import Final
 
@@ -87,6 +88,10 @@ class HeldClaims:
         # A queue that was made anew numbers its items from 1 again.
         if self._held.get(held.claim.item) is held:
             del self._held[held.claim.item]
+
+    def forfeit(self, held: Held) -> None:
+        """Take a claim for somebody else's: from now on it is not valid, and not renewed."""
+        held.lease_until = -math.inf
 
     def valid(self, held: Held) -> bool:
         """Say whether the claim is surely still ours."""

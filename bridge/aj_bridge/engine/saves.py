@@ -142,6 +142,7 @@ class Saves:
             except ConflictError:
                 # Perhaps with ourselves: an earlier attempt without an answer, applied before this standstill.
                 if not await self._still_ours(held, record):
+                    self._held.forfeit(held)
                     return
             except (StoreError, TaskTooLargeError) as err:
                 _log.info("saving again failed: %s", err, extra={"task_id": record.id})

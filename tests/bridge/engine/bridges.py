@@ -26,6 +26,7 @@ from aj_bridge.engine.router import Invocation as Wanted
 from aj_bridge.engine.router import Nobody, RouteKind, Router
 from aj_bridge.engine.slots import Slots
 from aj_bridge.storage.memory import Fault, Link, MemoryStorage, MemoryWorld
+from aj_bridge.storage.protocols import Storage
 from aj_sdk.errors import RefusedError
 from aj_sdk.wire.call import Completed, Failed, Terminated
 from aj_sdk.wire.event import TaskStateEvent
@@ -297,11 +298,12 @@ class BridgeAtWork:
         self.clock = clock = Clock(now_ns=site.world.now_ns, monotonic=asyncio.get_running_loop().time)
         journal = None if lines is None else Journal(name, lines, clock)
         dispatch: dict[RouteKind, Dispatch] = dict.fromkeys(RouteKind, site.handlers.of(name))
-        self.held = HeldClaims(name, self.storage.items, clock)
+        storage: Storage = self.storage if journal is None else JournaledStorage(self.storage, journal)
+        self.held = HeldClaims(name, storage.items, clock)
         self.processor = Processor(
             Parts(
                 owner=name,
-                storage=self.storage if journal is None else JournaledStorage(self.storage, journal),
+                storage=storage,
                 dispatch=dispatch if journal is None else journaled(dispatch, journal),
                 journal=journal,
                 peers=site.neighbours.of(self),

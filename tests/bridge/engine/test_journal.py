@@ -1,6 +1,7 @@
 """What a bridge writes down of its steps: which lines, in which order, and what never stands in them."""
 
 import ast
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -103,3 +104,22 @@ async def test_a_save_that_failed_is_told_before_it_is_tried_again() -> None:
         ("active", "accepted"),
         ("complete", "accepted"),
     ]
+
+
+@virtual_time
+async def test_i_13_a_claim_that_a_standstill_has_cost_is_not_renewed_any_more() -> None:
+    """Found by the row kill-server: refused when it saved `active` again, the bridge renewed the item's lease on."""
+    here, lines = site(), list[bytes]()
+    here.handlers.takes("slow", 100.0)
+    async with here.bridge(lines=lines.append) as bridge:
+        here.enqueue("a", "slow")
+        await here.handlers.begun(1)
+        bridge.link.cut()
+        await asyncio.sleep(4)
+        here.world.put("a", here.record("a").replace(last_err="somebody else's").to_wire())
+        bridge.link.mend()
+        await asyncio.sleep(80)
+    told = [json.loads(line) for line in lines]
+    refused = next(at for at, line in enumerate(told) if line.get("outcome") == "refused")
+    renewed = [line for line in told[refused:] if line["step"] == "progress" and line["item"] == told[refused]["item"]]
+    assert renewed == []
