@@ -14,7 +14,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup test check format lint types layers unit server interop packaging guard vectors docs bench build clean
+.PHONY: help demo setup test check format lint types layers unit server interop packaging guard faults vectors docs bench build clean
 
 help: ## print this list
 	@awk -F':.*## ' '/^[a-z][a-z-]*:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ interop: $(VENV)/.dev ## the Go project's own library, responders in Go, Node, R
 
 packaging: $(VENV)/.dev ## the built wheel in clean environments
 	$(BIN)/pytest -m packaging
+
+faults: $(VENV)/.dev ## every row of the fault list, judged from what was recorded: make faults ARGS="--row kill-bridge --seed 1-20"
+	$(BIN)/python -m tests.faults $(ARGS)
 
 vectors: ## rewrite the golden vectors with the Go project's library
 	@interop/upstream/build && interop/upstream/bin/vectors --out schemas/aj_schemas/vectors/required

@@ -9,7 +9,7 @@ import binascii
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -233,6 +233,9 @@ def read(folder: Path) -> History:
                 owner=step.bridge,
                 item=step.item,
             )
+    for task, sequence in end.get("sequences", {}).items():
+        if sequence in saves and saves[sequence].body is None:
+            saves[sequence] = replace(saves[sequence], body=end["records"][task])
     return History(
         run=run,
         saves=tuple(saves.values()),
