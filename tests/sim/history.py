@@ -20,6 +20,7 @@ from aj_sdk.wire.task import TaskRecord
 
 __all__ = ["CallMade", "History", "Save"]
 
+_ABOUT_ITEMS: Final = frozenset({"ack", "leave", "give_back", "discard", "park"})
 _QUIET: Final = frozenset({"serve", "event", "last_sequence", "scan", "queues", "locate", "items", "attempted"})
 
 
@@ -73,7 +74,7 @@ class History:
         saves: records that were saved, by task.
         calls: calls of handlers.
         run_out: deliveries whose lease ran out on the server, by owner of the delivery.
-        crashed: processes that crashed.
+        crashed: processes that crashed, and when.
         gone: processes that crashed or were told to stop.
         given_back: deliveries that their bridge gave back itself, perhaps later than it knew.
         lost: claims whose save was refused because somebody else wrote, and when its bridge was told.
@@ -91,7 +92,7 @@ class History:
         self.saves: dict[str, list[Save]] = {}
         self.calls: list[CallMade] = []
         self.run_out: set[tuple[str, ItemRef]] = set()
-        self.crashed: set[str] = set()
+        self.crashed: dict[str, float] = {}
         self.gone: set[str] = set()
         self.given_back: set[ItemRef] = set()
         self.lost: set[Stamp] = set()
@@ -113,6 +114,13 @@ class History:
         self.note("!!!", text)
 
     # `Watcher`
+
+    def sends(self, process: Process, act: str, about: object) -> None:
+        """See `Watcher`."""
+        if isinstance(about, Claim) and act in _ABOUT_ITEMS and Stamp(process.name, about.item) in self.lost:
+            saves = self.saves.get(about.task_id, [])
+            if saves and not saves[-1].record.state.final and about.task_id not in self.interfered:
+                self.break_(f"I-13 {about.task_id}: {process.name} lost it, and sends {act}")
 
     def act(self, process: Process, act: str, about: object, result: object) -> None:
         """See `Watcher`."""

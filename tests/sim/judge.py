@@ -7,6 +7,7 @@ from typing import Final
 
 from tests.sim.history import CallMade, History, Save
 from tests.sim.scenario import Plan
+from tests.sim.world import LEASE_S
 
 from aj_bridge.core.lifecycle import EDGES, Event
 from aj_sdk.wire.state import TaskState
@@ -42,6 +43,8 @@ def _judge(plan: Plan, history: History) -> Iterator[str]:
             state in [final.value for final in _BURIED] and "dead" not in rest and not _excused(plan, history, task_id)
         ):
             yield f"C-10 {task_id}: it is {state} without a dead letter"
+        if plan.calm:
+            yield from _judge_recovery(history, saves)
         runs = _runs(saves)
         for before, after in (pair for run in runs for pair in pairwise(run)):
             again = before.record == after.record and after.record.state is TaskState.ACTIVE  # after a standstill
@@ -56,6 +59,18 @@ def _judge(plan: Plan, history: History) -> Iterator[str]:
             yield from _judge_run(plan, history, run, ours)
     for call in calls:
         yield f"I-3 {call.task.id}: {call.bridge} called it without having saved it active"
+
+
+def _judge_recovery(history: History, saves: list[Save]) -> Iterator[str]:
+    """C-8: a crashed bridge's tasks run again within a lease and 5 seconds."""
+    for save, after in pairwise(saves):
+        stamp = save.stored.stamp
+        crashed_at = None if stamp is None else history.crashed.get(stamp.owner)
+        if crashed_at is None or save.record.state is not TaskState.ACTIVE:
+            continue
+        took = after.at - max(crashed_at, save.at)
+        if took > LEASE_S + 5:
+            yield f"C-8 {save.record.id}: it ran again {took:.1f} s after its bridge crashed"
 
 
 def _excused(plan: Plan, history: History, task_id: str) -> bool:

@@ -48,6 +48,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         mishaps: how often what happens to an act.
         acts: what is done from outside, and how often compared to the others.
         lossy: whether replies of handlers and words between bridges get lost or come twice.
+        calm: whether nothing happens but crashes, and handlers are quick: then it is seen how fast tasks come back.
     """
 
     seed: int
@@ -59,6 +60,32 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     mishaps: dict[Mishap, float]
     acts: dict[str, int]
     lossy: bool
+    calm: bool = False
+
+    @classmethod
+    def calm_of(cls, seed: int) -> "Plan":
+        """Choose a calm one."""
+        chance = Random(seed)
+        record = TaskRecord(id="", type="t", queue=QUEUE, state=TaskState.NEW, created_ns=0, max_tries=10)
+        return cls(
+            seed=seed,
+            tasks=tuple((record.replace(id=f"t{number}"), 0.0) for number in range(4)),
+            bridges=4,
+            schedules=chance.random() < _SHARE,
+            settings=QueueSettings(name=QUEUE, lease_ns=int(LEASE_S * NS_PER_S), max_run_time_ns=60 * NS_PER_S),
+            trouble_s=3.0,
+            mishaps={},
+            acts={"crash": 1},
+            lossy=False,
+            calm=True,
+        )
+
+    @classmethod
+    def still_of(cls, seed: int) -> "Plan":
+        """Choose one in which bridges stand still, and not for long, while others come upon their tasks."""
+        plan = cls.of(seed, schedules=True)
+        acts = {"freeze": 8, "publish_again": 8}
+        return msgspec.structs.replace(plan, acts=acts, mishaps={Mishap.UNHEARD: 0.1}, lossy=False, trouble_s=100.0)
 
     @classmethod
     def of(cls, seed: int, *, schedules: bool | None = None) -> "Plan":
@@ -190,8 +217,10 @@ class _Play:
         return ends
 
     def _handle(self, call: CallMade) -> tuple[float, Outcome]:
-        seconds = self._chance.choice([0.0, 0.0, 0.1, 3.0, 25.0, 90.0])
         done = Completed(f"{call.bridge} {call.stamp.item} {call.number}".encode())
+        if self._plan.calm:
+            return self._chance.uniform(0.0, 3.0), done
+        seconds = self._chance.choice([0.0, 0.0, 0.1, 3.0, 25.0, 90.0])
         outcomes: tuple[Outcome, ...] = (done, Failed("why"), Failed("later", 7 * NS_PER_S), Terminated("no"))
         return seconds, self._chance.choices(outcomes, (4, 3, 1, 1))[0]
 

@@ -73,6 +73,9 @@ class Mishaps:
 class Watcher(Protocol):
     """Who is told of what goes over a way."""
 
+    def sends(self, process: Process, act: str, about: object) -> None:
+        """Something is sent."""
+
     def act(self, process: Process, act: str, about: object, result: object) -> None:
         """Something was carried out."""
 
@@ -198,6 +201,7 @@ class Way(Link):
         return when
 
     def _mishap(self, act: str, about: object) -> Mishap | None:
+        self._watcher.sends(self.process, act, about)
         mishap = None if act in ("event", "attempted") else self._mishaps.next()
         if mishap is not None:
             self._watcher.mishap(self.process, act, about, mishap)

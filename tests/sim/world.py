@@ -155,6 +155,7 @@ class Site:
         self.world.add_queue(settings)
         self.queue = self.world.queue(settings.name)
         self.queue.expired = self._expired
+        self._ack, self.queue.ack = self.queue.ack, self._acked  # type: ignore[method-assign]
         self._nak, self.queue.nak = self.queue.nak, self._given_back  # type: ignore[method-assign]
         self.bridges: dict[str, SimBridge] = {}
         self.graves: list[Process] = []
@@ -260,11 +261,22 @@ class Site:
         what = "delivers to " + bridge.name + (" a fired item" if item.fired else " an item")
         self.history.note("server", what, f"{item.task_id} {reference}", "silent" if item.silent else "")
 
+    def _acked(self, sequence: int) -> None:
+        item = self.queue._items.get(sequence)
+        stored = None if item is None else self.world.get(item.task_id)
+        if item is not None and stored is not None and item.task_id not in self.history.interfered:
+            stands = self.world.schedule_of(QUEUE, item.task_id) is not None or item.task_id in self.queue.sourced
+            if not (stands or stored.readable().state.final):
+                self.history.break_(f"C-7 {item.task_id}: its item is acknowledged while nothing else stands for it")
+        self._ack(sequence)
+
     def _given_back(self, sequence: int, delay_ns: int = 0) -> None:
         item = self.queue._items.get(sequence)
         if item is not None:
             # Whichever delivery it is by now: the server goes by the item.
             self.history.given_back.add(ItemRef(item.sequence, item.deliveries))
+            if delay_ns > 0 and self.schedules:
+                self.history.break_(f"C-9 {item.task_id}: it waits inside the queue, and takes a place there")
         self._nak(sequence, delay_ns)
 
     def _expired(self, item: Item) -> None:
@@ -292,9 +304,9 @@ class Site:
                 "handler", f"ends {call.task.id} try {call.task.tries} for {call.bridge}", type(outcome).__name__
             )
             chance = self.chance.random() if self.lossy and not self.mishaps.over else 1.0
-            if chance > 0.05:
+            if chance > 0.06:
                 reply(outcome)
-            if chance < 0.1:
+            if 0.03 < chance < 0.1:  # late, or twice; below that never
                 loop.call_later(self.chance.uniform(0.1, 30), reply, outcome)
 
         loop.call_later(seconds, end)
@@ -435,7 +447,7 @@ class SimBridge:
         if self.process.dead:
             return
         self.site.history.note("sim", f"{self.name} crashes")
-        self.site.history.crashed.add(self.name)
+        self.site.history.crashed[self.name] = asyncio.get_running_loop().time()
         self.site.history.gone.add(self.name)
         self.process.die()
         self.leave()
@@ -461,7 +473,7 @@ class SimDesk(Desk):
 
     def _crash(self) -> None:
         self.site.history.note("sim", f"{self.process.name} crashes")
-        self.site.history.crashed.add(self.process.name)
+        self.site.history.crashed[self.process.name] = asyncio.get_running_loop().time()
         self.process.die()
 
 
