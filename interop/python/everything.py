@@ -61,7 +61,13 @@ async def work(task: Task) -> Any:
         case "cancel":
             await asyncio.Event().wait()  # cancelled by the SDK, when it is told and at the deadline
         case "headers":
-            return {"headers": {}, "id": task.id, "type": task.type, "tries": task.tries}
+            trace = {"traceparent": task.traceparent, "tracestate": task.tracestate}
+            return {
+                "headers": {name: text for name, text in trace.items() if text},
+                "id": task.id,
+                "type": task.type,
+                "tries": task.tries,
+            }
         case "deadline":
             return {
                 "deadline": task.handler_deadline.isoformat(),

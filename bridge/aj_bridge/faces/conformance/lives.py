@@ -24,13 +24,23 @@ _QUIET_S: Final = 0.4
 _OTHER_TYPE: Final = "other:type"
 
 
-async def _burst(stand: Stand, subject: str, number: int, order: dict[str, object]) -> list[Frame]:
-    """Send requests at once, and return all replies until it has been quiet for a moment."""
+async def _burst(stand: Stand, subject: str, number: int, order: dict[str, object], *, answers: int = 0) -> list[Frame]:
+    """Send requests at once, and return all replies until it has been quiet for a moment.
+
+    Args:
+        stand: where.
+        subject: to whom.
+        number: how many requests.
+        order: what they ask for.
+        answers: how many replies to wait for with patience; as many as requests when it is not said.
+    """
     frames: list[Frame] = []
     async with stand.inbox() as inbox:
         for n in range(number):
             await stand.send(subject, request(stand.type, json.dumps(order | {"n": n}).encode()), inbox)
-        while (frame := await inbox.next(5 * stand.patience if len(frames) < number else _QUIET_S)) is not None:
+        while (
+            frame := await inbox.next(5 * stand.patience if len(frames) < (answers or number) else _QUIET_S)
+        ) is not None:
             frames.append(frame)
     return frames
 
@@ -69,7 +79,7 @@ async def _queue_group(stand: Stand) -> None:
 async def _queue_group_name(stand: Stand) -> None:
     subject = await stand.shared()
     await stand.start(stand.type, queue_group="audit", beside=await stand.listeners(subject))
-    frames = await _burst(stand, subject, 5, {"do": "echo"})
+    frames = await _burst(stand, subject, 5, {"do": "echo"}, answers=10)
     says(len(frames) == 10, "two answers to each of 5 requests, one from each group", f"{len(frames)} answers")
 
 

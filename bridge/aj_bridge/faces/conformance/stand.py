@@ -100,6 +100,8 @@ class Stand:
         self.server: EmbeddedServer
         self._began = time.monotonic()
         self._shared: ResponderProcess | None = None
+        self._listened = False
+        self._hopeless = ""
         self._inboxes = 0
         self._monitor = 0
 
@@ -156,9 +158,21 @@ class Stand:
             beside: how many responders listen on the subject already.
 
         Raises:
-            Gone: it ends, or does not listen in time.
+            Gone: it ends, or does not listen in time; at once where none has ever listened, so that a run that is
+                lost ends soon.
             UsageError: it can't be started.
         """
+        if self._hopeless:
+            raise Gone(self._hopeless)
+        try:
+            process = await self._start(task_type, queue_group, beside)
+        except Gone as gone:
+            self._hopeless = "" if self._listened else str(gone)
+            raise
+        self._listened = True
+        return process
+
+    async def _start(self, task_type: str, queue_group: str, beside: int) -> ResponderProcess:
         subject = handler_subject(task_type)
         environment = {
             "NATS_URL": self.server.url,
