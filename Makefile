@@ -14,7 +14,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup test check format lint types layers unit server interop packaging guard faults vectors docs bench build clean
+.PHONY: help demo setup test check format lint types layers unit server interop packaging guard faults vectors docs matrix bench build clean
 
 help: ## print this list
 	@awk -F':.*## ' '/^[a-z][a-z-]*:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,9 @@ vectors: ## rewrite the golden vectors with the Go project's library
 
 docs: $(VENV)/.dev ## rewrite the parts of the docs that come from code
 	$(BIN)/python docs/generate.py
+
+matrix: $(VENV)/.dev ## run the conformance runner on all responders and rewrite docs/matrix.md
+	$(BIN)/python docs/matrix.py
 
 guard: $(VENV)/.dev ## fails where the bridge has become slow beside the plain loop and the floor, by a wide margin
 	$(BIN)/python bench/throughput.py --tasks 1500 --rounds 3 --need plain=1 --need floor=0.3

@@ -1,6 +1,7 @@
 """The documentation's generated parts are what the code says, and its links lead somewhere."""
 
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from aj_bridge.faces.config import load_config
+from aj_bridge.faces.conformance.suite import CASES
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
@@ -36,6 +38,14 @@ def test_the_generated_pages_are_what_the_code_says() -> None:
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_the_matrix_has_all_cases_of_the_runner_and_nobody_fails_a_must() -> None:
+    matrix = runpy.run_path(str(ROOT / "docs" / "matrix.py"))
+    text = matrix["PAGE"].read_text(encoding="utf-8")
+    cases = [{"name": case.name, "level": case.level, "link": case.link} for case in CASES]
+    assert matrix["page"](cases, matrix["columns"](text)) == text
+    assert not [line for line in text.splitlines() if line.startswith("| must") and line.count(" yes ") != 6]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=str)

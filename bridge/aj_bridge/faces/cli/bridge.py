@@ -5,10 +5,10 @@ import asyncio
 import click
 import msgspec
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from aj_bridge.faces.cli import bridges, call, conformance, doctor, handlers, output, respond, run, schema, tap
+from aj_bridge.faces.cli.bulk import progress_bar
 from aj_bridge.faces.cli.frame import Group, completion_command, leaf
 from aj_bridge.faces.demo import DemoResult, Stage, run_demo
 from aj_sdk.runner import loop_factory
@@ -51,14 +51,7 @@ def _demo(ctx: click.Context, /, *, tasks: int, as_json: bool) -> None:
     twenty-fifth is terminated by its handler. Exit code 0 only when every task ended as planned.
     """
     console = Console(stderr=True, quiet=as_json)
-    progress = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-    )
+    progress = progress_bar(console)
     with progress:
         bar = progress.add_task("tasks ended", total=tasks, visible=False)
 

@@ -10,12 +10,23 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from aj_sdk.errors import AsyncJobsError
 
-__all__ = ["collect", "counting", "for_each"]
+__all__ = ["collect", "counting", "for_each", "progress_bar"]
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 _AT_ONCE: Final = 32
+
+
+def progress_bar(console: Console, *, disable: bool = False) -> Progress:
+    """Make the bar that all commands show for work of known length: what is done, how much of it, for how long.
+
+    Args:
+        console: where.
+        disable: show nothing.
+    """
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=console, transient=True, disable=disable)
 
 
 async def collect(things: AsyncIterable[T], what: str) -> list[T]:
@@ -67,8 +78,7 @@ async def for_each(
     errors: dict[int, AsyncJobsError] = {}
     numbered = iter(enumerate(things))
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with progress_bar(console, disable=not console.is_terminal) as progress:
         bar = progress.add_task(what, total=len(things))
 
         async def work() -> None:

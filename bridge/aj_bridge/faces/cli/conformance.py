@@ -8,9 +8,9 @@ from xml.etree import ElementTree as ET
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from aj_bridge.faces.cli import output
+from aj_bridge.faces.cli.bulk import progress_bar
 from aj_bridge.faces.cli.frame import leaf
 from aj_bridge.faces.conformance.cases import Case, Level, chosen
 from aj_bridge.faces.conformance.frames import Frame
@@ -91,14 +91,7 @@ def command(
         raise click.UsageError("no command: give what starts your responder after --")
     known = set() if known_failing is None else _known(known_failing)
     console = Console(stderr=True, quiet=as_json, highlight=False)
-    progress = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-    )
+    progress = progress_bar(console)
     with progress, asyncio.Runner(loop_factory=loop_factory()) as loop:
         bar = progress.add_task("starting", total=len(cases))
 

@@ -1,26 +1,24 @@
 """`ajc dead`: the dead letters, over `client.admin.dead`."""
 
 import json
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import click
 from rich.text import Text
 
 from aj_bridge.faces.cli import output
 from aj_bridge.faces.cli.bulk import for_each
+from aj_bridge.faces.cli.filters import dead_filter, dead_filter_options
 from aj_bridge.faces.cli.frame import Group, complain_of, confirm, leaf, subgroup, with_client
 from aj_bridge.faces.cli.params import DURATION
 from aj_sdk.client import Client
-from aj_sdk.dead import Burial, DeadFilter, DeadGroup, FoundLetter, group_letters
+from aj_sdk.dead import Burial, DeadGroup, FoundLetter, group_letters
 from aj_sdk.wire.dead import DeadReason
-from aj_sdk.wire.times import format_time, to_timedelta_ns
+from aj_sdk.wire.times import format_time
 
 __all__ = ["register"]
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 _JSON = click.option("--json", "-j", "as_json", is_flag=True, help="Print JSON.")
 _FORCE = click.option("--force", "-f", is_flag=True, help="Do not ask.")
@@ -34,45 +32,6 @@ def register(root: Group) -> None:
         group.add_command(command)
 
 
-def _filters(command: F) -> F:
-    for option in (
-        click.option("--before", type=DURATION, help="Only what died longer ago than this."),
-        click.option("--since", type=DURATION, help="Only what died within this time."),
-        click.option("--error", default="", metavar="TEXT", help="Only with this text in the error."),
-        click.option("--type", "task_type", default="", help="Only tasks of this type."),
-        click.option("--queue", "-q", default="", help="Only tasks of this queue."),
-        click.option(
-            "--reason",
-            "reasons",
-            multiple=True,
-            type=click.Choice([reason.value for reason in DeadReason]),
-            help="Only what died of this; may be given several times.",
-        ),
-    ):
-        command = option(command)
-    return command
-
-
-def _filter(
-    *,
-    reasons: tuple[str, ...],
-    queue: str,
-    task_type: str,
-    error: str,
-    since: timedelta | None,
-    before: timedelta | None,
-) -> DeadFilter:
-    now_ns = time.time_ns()
-    return DeadFilter(
-        reasons=tuple(DeadReason(reason) for reason in reasons),
-        queue=queue,
-        type=task_type,
-        error=error,
-        since_ns=None if since is None else now_ns - to_timedelta_ns(since),
-        before_ns=None if before is None else now_ns - to_timedelta_ns(before),
-    )
-
-
 @leaf(
     "list",
     "ajc dead list",
@@ -81,7 +40,7 @@ def _filter(
 )
 @click.argument("limit", type=int, default=0)
 @click.option("--each", is_flag=True, help="Show each dead letter, not what they have in common.")
-@_filters
+@dead_filter_options
 @_JSON
 @with_client
 async def _list(client: Client, /, *, limit: int, each: bool, as_json: bool, **wanted: Any) -> None:
@@ -90,13 +49,13 @@ async def _list(client: Client, /, *, limit: int, each: bool, as_json: bool, **w
     LIMIT is how many groups (letters with --each) at most; all when it is not said.
     """
     if each:
-        letters = [found async for found in client.admin.dead.letters(_filter(**wanted), limit=max(limit, 0))]
+        letters = [found async for found in client.admin.dead.letters(dead_filter(**wanted), limit=max(limit, 0))]
         if as_json:
             output.print_json([_letter_map(found) for found in letters])
         else:
             _print_letters(letters)
         return
-    groups = group_letters([found.letter async for found in client.admin.dead.letters(_filter(**wanted))])
+    groups = group_letters([found.letter async for found in client.admin.dead.letters(dead_filter(**wanted))])
     shown = groups[:limit] if limit > 0 else groups
     if as_json:
         output.print_json([_group_map(group) for group in shown])
@@ -130,7 +89,7 @@ async def _view(client: Client, /, *, task_id: str, as_json: bool) -> None:
 )
 @click.argument("task_ids", metavar="[ID...]", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="All that there are.")
-@_filters
+@dead_filter_options
 @_FORCE
 @_JSON
 @with_client
@@ -158,7 +117,7 @@ async def _replay(
 )
 @click.argument("task_ids", metavar="[ID...]", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="All that there are.")
-@_filters
+@dead_filter_options
 @_FORCE
 @with_client
 async def _purge(client: Client, /, *, task_ids: tuple[str, ...], everything: bool, force: bool, **wanted: Any) -> None:
@@ -209,7 +168,7 @@ async def _chosen(
     dead = client.admin.dead
     if task_ids:
         return [found for task_id in dict.fromkeys(task_ids) for found in await dead.find(task_id)]
-    letters = [found async for found in dead.letters(_filter(**wanted))]
+    letters = [found async for found in dead.letters(dead_filter(**wanted))]
     if letters:
         confirm(f"{act} {len(letters):,} dead letters", force=force)
     return letters
@@ -262,7 +221,7 @@ def _print_groups(groups: Sequence[DeadGroup]) -> None:
             f"{group.count:,}",
             group.reason,
             group.task_type,
-            _short(group.detail),
+            output.cut(group.detail, _SHOWN_ERROR),
             output.time_text(group.newest_ns),
             group.example,
         )
@@ -286,7 +245,7 @@ def _print_letters(letters: Sequence[FoundLetter]) -> None:
             found.letter.task_type,
             f"{found.letter.tries}",
             output.time_text(found.letter.at_ns),
-            _short(found.letter.detail),
+            output.cut(found.letter.detail, _SHOWN_ERROR),
         )
         for found in letters
     ]
@@ -314,7 +273,3 @@ def _print_letter(found: FoundLetter) -> None:
         if record.result is not None:
             rows.append(("Result", json.dumps(record.result.to_map()["payload"], ensure_ascii=False)[:_SHOWN_ERROR]))
     output.sheet(f"Dead letter of task {letter.task_id or 'unknown'}", rows)
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _SHOWN_ERROR else text[:_SHOWN_ERROR] + "..."

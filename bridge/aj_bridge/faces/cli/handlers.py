@@ -174,9 +174,5 @@ def _waiting_row(waiting: WaitingType, answered: str | None) -> Sequence[str | T
     else:
         style, who = "", ""
         remark = f"answered as {answered or CATCH_ALL}, where a bridge has that route"
-    cells = (waiting.type, who, "", "", "", "", "", "", f"{waiting.tasks:,}", _cut(remark))
+    cells = (waiting.type, who, "", "", "", "", "", "", f"{waiting.tasks:,}", output.cut(remark, _SHOWN_ERROR))
     return [Text(output.clean(cell), style) for cell in cells]
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _SHOWN_ERROR else text[:_SHOWN_ERROR] + "..."

@@ -27,6 +27,7 @@ from aj_sdk.wire.times import NS_PER_S, format_duration, format_time, to_datetim
 __all__ = [
     "ago",
     "clean",
+    "cut",
     "duration_text",
     "event_line",
     "event_map",
@@ -256,7 +257,7 @@ def print_task(task: TaskRecord) -> None:
     if task.result is not None:
         took = duration_text(task.result.completed_ns - task.created_ns)
         rows.append(("Completed", f"{time_text(task.result.completed_ns)} ({took} after it was created)"))
-        rows.append(("Result", _cut(json.dumps(task.result.to_map()["payload"], ensure_ascii=False))))
+        rows.append(("Result", cut(json.dumps(task.result.to_map()["payload"], ensure_ascii=False))))
     sheet(f"Task {task.id}", rows)
 
 
@@ -274,7 +275,7 @@ def print_attempts(attempts: Sequence[Attempt]) -> None:
                 duration_text(attempt.duration_ns),
                 attempt.outcome.value.replace("_", " "),
                 attempt.handler or (f"bridge {attempt.bridge}" if attempt.bridge else "a Go worker"),
-                _cut(attempt.error),
+                cut(attempt.error),
             )
             for attempt in attempts
         ),
@@ -437,13 +438,14 @@ def payload_text(payload: bytes | None) -> str:
     if payload is None:
         return "none"
     try:
-        return f"{_cut(payload.decode())} ({size_text(len(payload))})"
+        return f"{cut(payload.decode())} ({size_text(len(payload))})"
     except UnicodeDecodeError:
         return f"{size_text(len(payload))} that are not text"
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= _SHOWN_PAYLOAD else text[:_SHOWN_PAYLOAD] + "..."
+def cut(text: str, most: int = _SHOWN_PAYLOAD) -> str:
+    """Cut a text that is longer than so many characters."""
+    return text if len(text) <= most else text[:most] + "..."
 
 
 def sheet(title: str, rows: Iterable[tuple[str, str | Text]]) -> None:
