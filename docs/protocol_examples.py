@@ -25,6 +25,7 @@ from aj_sdk.wire import names
 from aj_sdk.wire.call import call_headers, handler_deadline_ns, read_reply
 from aj_sdk.wire.dead import DeadLetter
 from aj_sdk.wire.frames import read_header_block
+from aj_sdk.wire.interim import Interim, Patience, heartbeat_ns, interim_reply, read_interim
 from aj_sdk.wire.names import DEAD_STREAM
 from aj_sdk.wire.queue import QueueSettings
 from aj_sdk.wire.stamp import ItemRef, Stamp
@@ -52,6 +53,25 @@ REPLIES: Final[tuple[tuple[Mapping[str, str], bytes], ...]] = (
     ({"Nats-Service-Error": "mailbox full", "Nats-Service-Error-Code": "500"}, b""),
 )
 
+INTERIM: Final[tuple[tuple[Mapping[str, str], bytes], ...]] = (
+    ({"AJ-Progress": ""}, b""),
+    ({"AJ-Progress": "0.4"}, b""),
+    ({"AJ-Progress": "0.4"}, b'{"note":"page 4 of 10"}'),
+    ({"aj-progress": "1"}, b""),
+    ({"AJ-Progress": "40%"}, b"this is no JSON"),
+    ({"AJ-Progress": "0.4", "AJ-Error": "mailbox full"}, b""),
+    ({}, b'{"note":"page 4 of 10"}'),
+)
+LONG_CALL: Final = (
+    (5, Interim()),
+    (10, Interim()),
+    (12, Interim(0.4, "page 4 of 10")),
+    (35, Interim()),
+    (60, Interim()),
+    (70, Interim(0.9, "page 9 of 10")),
+)
+"""Seconds since the request, and what the handler says then."""
+
 _VECTORS: Final = {vector["name"]: vector for vector in vectors()}
 
 
@@ -63,6 +83,8 @@ def sections() -> dict[str, str]:
         "task-keys": _keys("task"),
         "replies": _replies(),
         "deadlines": _deadlines(),
+        "interim": _interim(),
+        "long-call": _long_call(),
         "task-new": _vector("task-state-new"),
         "task-active": _vector("task-state-active"),
         "task-retry": _vector("task-state-retry"),
@@ -181,6 +203,37 @@ def _replies() -> str:
         shown = "<br>".join(f"`{name}: {value}`".replace(": `", ":` (empty)") for name, value in headers.items())
         rows.append((shown or "none", _quoted(body.decode()), outcome))
     return _table(("reply headers", "reply body", "the task becomes"), rows)
+
+
+def _sent(headers: Mapping[str, str]) -> str:
+    return "<br>".join(f"`{name}: {value}`" if value else f"`{name}:` (empty)" for name, value in headers.items())
+
+
+def _interim() -> str:
+    rows = []
+    for headers, body in INTERIM:
+        found = read_interim(headers, body)
+        if found is None:
+            means = "the outcome: this is no interim reply"
+        elif found.fraction is None:
+            means = "the handler lives"
+        else:
+            note = f", with the note `{found.note}`" if found.note else ""
+            means = f"{found.fraction:.0%} is done{note}; the whole time begins again"
+        rows.append((_sent(headers) or "none", _quoted(body.decode()), means))
+    return _table(("reply headers", "reply body", "means"), rows)
+
+
+def _long_call() -> str:
+    run_time_s = QUEUE.max_run_time_ns / NS_PER_S
+    patience = Patience.begin(0.0, run_time_s=run_time_s, heartbeat_s=heartbeat_ns(QUEUE.lease_ns) / NS_PER_S)
+    rows = [("0 s", "the request", f"{patience.limit:g} s")]
+    for at, said in LONG_CALL:
+        headers, body = interim_reply(said)
+        patience = patience.after(said, float(at))
+        shown = _sent(headers) + (f" `{body.decode()}`" if body else "")
+        rows.append((f"{at} s", shown, f"{patience.limit:g} s"))
+    return _table(("at", "what is sent", "the bridge then waits until"), rows)
 
 
 def _deadlines() -> str:
