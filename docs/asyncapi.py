@@ -16,6 +16,7 @@ from aj_sdk.wire.names import (
     PROTOCOL,
     TASK_JSON,
     attempts_subject,
+    edge_subject,
     handler_subject,
     invocation_cancel_subject,
     item_subject,
@@ -50,6 +51,11 @@ _CHANNELS: Final[Mapping[str, tuple[str | None, str, tuple[str, ...]]]] = {
         "A task's work item, in the stream of its queue.",
         ("work_item",),
     ),
+    "edge": (
+        edge_subject(_X, f"{_X}2").replace(f"{_X}2", "{child_id}").replace(_X, "{parent_id}"),
+        "What a task waits for, in the stream CHORIA_AJ_DEPS.",
+        ("edge",),
+    ),
     "attempts": (attempts_subject(_X).replace(_X, "{task_id}"), "The ledger of a task's attempts.", ("attempt",)),
     "taskEvent": (task_event_subject(_X).replace(_X, "{task_id}"), "What becomes of a task.", ("task_state_event",)),
     "progress": (
@@ -71,6 +77,8 @@ _CHANNELS: Final[Mapping[str, tuple[str | None, str, tuple[str, ...]]]] = {
 _PARAMETERS: Final[Mapping[str, str]] = {
     "type": "An exact task type, a prefix, or `catchall`.",
     "task_id": "The task's id.",
+    "parent_id": "The id of the task that is waited for.",
+    "child_id": "The id of the task that waits.",
     "queue": "The queue's name.",
     "invocation": "The id of the call.",
     "component": "What was elected.",
@@ -82,6 +90,7 @@ _OPERATIONS: Final[Mapping[str, tuple[str, str, str]]] = {
     "hearCancel": ("A handler hears that a call is not wanted any more.", "receive", "invocationCancel"),
     "saveTask": ("A producer or a bridge saves a task.", "send", "task"),
     "enqueueItem": ("A producer or a bridge puts a task into a queue.", "send", "item"),
+    "waitFor": ("A producer or a bridge writes down what a task waits for, and how that ended.", "send", "edge"),
     "keepAttempt": ("A bridge writes an attempt down.", "send", "attempts"),
     "tellTaskState": ("A producer or a bridge tells what became of a task.", "send", "taskEvent"),
     "tellProgress": ("A bridge tells how far a task has come.", "send", "progress"),

@@ -1,7 +1,7 @@
 """Golden vectors of what this project adds to the protocol: `python docs/generate.py` writes them.
 
 Those of the Go project's library are made by `make vectors`. These show interim replies, retry-after, MessagePack,
-attempts: `should/` for what a reader meets when it talks to our bridge, `may/` for what it asks for itself.
+attempts, edges: `should/` for what a reader meets when it talks to our bridge, `may/` for what it asks for itself.
 """
 # ruff: noqa: INP001 - a script's module, not a package
 
@@ -20,6 +20,7 @@ from aj_sdk.wire.names import (
     TASK_JSON,
     TASK_MSGPACK,
     attempts_subject,
+    edge_subject,
     handler_subject,
     invocation_cancel_subject,
 )
@@ -31,6 +32,7 @@ __all__ = ["VECTORS"]
 
 _SOURCE: Final = "asyncjobs-nats, docs/own_vectors.py"
 _REPLY: Final = "_INBOX.reply"
+_PARENT: Final = "2d32zwGK2arpyFQnGnwMBsksMG9"
 _INVOCATION: Final = "2d32zuIW87kWJTJ5R7PreX3KPhK"
 _NOW_NS: Final = 1709222707987654321
 _TASK: Final = TaskRecord(
@@ -146,6 +148,22 @@ VECTORS: Final[Mapping[str, str]] = dict(
         _reply("reply-heartbeat", "an interim reply: the handler lives", {H_PROGRESS: ""}),
         _reply("reply-progress", "an interim reply: a quarter is done", {H_PROGRESS: "0.25"}),
         _reply("reply-progress-note", "with a note", {H_PROGRESS: "1"}, b'{"note":"rendering"}', level="may"),
+        *(
+            _vector(
+                "may",
+                f"edge-{name}",
+                f"a dependency's edge, while its parent {what}",
+                kind="edge",
+                subject=edge_subject(_PARENT, _TASK.id),
+                body=json.dumps(example, separators=(",", ":"), ensure_ascii=False).encode(),
+                decoded=example,
+            )
+            for (name, what), example in zip(
+                (("open", "has not ended"), ("done", "is complete, with its result"), ("failed", "has failed")),
+                load("edge")["examples"],
+                strict=True,
+            )
+        ),
         *(
             _vector(
                 "may",

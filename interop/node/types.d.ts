@@ -129,6 +129,21 @@ export interface ConformanceOrder {
 }
 
 /**
+ * What a task waits for, and what became of it: a message on CHORIA_AJ.W.<parent id>.<child id> in the stream
+ * CHORIA_AJ_DEPS, from when the child is stored until it has ended. Ours; the Go project writes none.
+ */
+export interface Edge {
+  /** Queue of the child, the task that waits. */
+  queue: string;
+  /** Whether the child wants the parent's result. Left out when false. */
+  load?: boolean | null;
+  /** The parent's final state. Left out while it has not ended. */
+  state?: TaskState | null;
+  /** The parent's result, where the child wants it. Left out otherwise. */
+  result?: TaskResult | null;
+}
+
+/**
  * Tells that a process won an election, on CHORIA_AJ.E.leader_election.<component>. Best effort: the
  * elections bucket is the truth.
  */
@@ -385,7 +400,7 @@ export interface Vector {
   /** The file's name without `.json`. */
   name: string;
   /** What the bytes are. */
-  kind: "attempt" | "leader_elected_event" | "reply" | "request" | "schedule" | "signature" | "task" | "task_state_event" | "work_item";
+  kind: "attempt" | "edge" | "leader_elected_event" | "reply" | "request" | "schedule" | "signature" | "task" | "task_state_event" | "work_item";
   /** What is special about it. */
   description: string;
   /** What wrote the bytes. */

@@ -183,6 +183,13 @@ _PROGRESS: Final[dict[str, list[JSON]]] = {
     "timestamp": [None, *_NO_TIME],
 }
 
+_EDGE: Final[dict[str, list[JSON]]] = {
+    "queue": _NO_NAME,
+    "load": [0, 1, "true", "", [], {}],
+    "state": ["asleep", "Complete", 1, [], {}],
+    "result": ["", 1, [], {"payload": "x"}, {"completed": "soon"}],
+}
+
 _NO_COUNT: Final[list[JSON]] = ["", "1", 1.5, True, None, -1, 2**31, [], {}]
 _CONFORMANCE_ORDER: Final[dict[str, list[JSON]]] = {
     "do": ["", "Echo", "echo\n", "unknown", None, *_NO_TEXT],
@@ -209,6 +216,7 @@ REFUSED: Final[Mapping[str, Mapping[str, Sequence[JSON]]]] = {
     "attempt": _ATTEMPT,
     "bridge_status": _BRIDGE_STATUS,
     "conformance_order": _CONFORMANCE_ORDER,
+    "edge": _EDGE,
     "leader_elected_event": _LEADER_ELECTED_EVENT,
     "progress": _PROGRESS,
     "queue_settings": _QUEUE,
@@ -227,6 +235,7 @@ MISSING: Final[Mapping[str, Sequence[str]]] = {
     "attempt": ["task_id", "task_type", "queue", "try", "outcome", "started", "ended", "duration"],
     "bridge_status": ["id", "host", "pid", "version", "started", "state", "concurrency", "in_hand", "queues"],
     "conformance_order": ["do"],
+    "edge": ["queue"],
     "leader_elected_event": ["event_id", "type", "timestamp", "name", "component"],
     "progress": ["task_id", "task_type", "queue", "try", "progress", "timestamp"],
     "queue_settings": ["name"],

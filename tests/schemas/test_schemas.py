@@ -41,6 +41,7 @@ def test_everything_on_the_wire_has_a_schema() -> None:
         "attempt",
         "bridge_status",
         "conformance_order",
+        "edge",
         "leader_elected_event",
         "progress",
         "queue_settings",

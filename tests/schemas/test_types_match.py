@@ -13,7 +13,7 @@ from tests.schemas.refused import REFUSED
 
 from aj_schemas import load, names, vectors
 from aj_sdk.errors import DecodeError, InvalidConfigError
-from aj_sdk.wire import attempt, bridge, call, event, interim, item, queue, schedule, task
+from aj_sdk.wire import attempt, bridge, call, edge, event, interim, item, queue, schedule, task
 from aj_sdk.wire.codec import JSON, decode_json, encode_json
 from aj_sdk.wire.state import TaskState
 
@@ -35,6 +35,7 @@ def read_settings(data: bytes) -> queue.QueueSettings:
 KINDS: Final[Mapping[str, Kind]] = {
     "attempt": Kind(attempt.ATTEMPT_KEYS, attempt.Attempt.from_wire),
     "bridge_status": Kind(bridge.STATUS_KEYS, bridge.BridgeStatus.from_wire),
+    "edge": Kind(edge.KEYS, lambda data: edge.Edge.read("CHORIA_AJ.W.parent.child", data)),
     "leader_elected_event": Kind(event.LEADER_ELECTED_KEYS, event.LeaderElectedEvent.from_wire),
     "progress": Kind(interim.PROGRESS_KEYS, interim.Progress.from_wire),
     "queue_settings": Kind(queue.KEYS, read_settings),

@@ -166,6 +166,22 @@ type ConformanceOrder struct {
 	Bytes *int64 `json:"bytes,omitempty"`
 }
 
+// Edge: What a task waits for, and what became of it: a message on CHORIA_AJ.W.<parent id>.<child id> in the
+// stream CHORIA_AJ_DEPS, from when the child is stored until it has ended. Ours; the Go project writes none.
+type Edge struct {
+	// Queue of the child, the task that waits.
+	Queue string `json:"queue"`
+
+	// Whether the child wants the parent's result. Left out when false.
+	Load bool `json:"load,omitempty"`
+
+	// The parent's final state. Left out while it has not ended.
+	State *TaskState `json:"state,omitempty"`
+
+	// The parent's result, where the child wants it. Left out otherwise.
+	Result *TaskResult `json:"result,omitempty"`
+}
+
 // LeaderElectedEvent: Tells that a process won an election, on CHORIA_AJ.E.leader_election.<component>. Best
 // effort: the elections bucket is the truth.
 type LeaderElectedEvent struct {
@@ -494,6 +510,8 @@ func New(schema string) any {
 		return new(BridgeStatus)
 	case "conformance_order":
 		return new(ConformanceOrder)
+	case "edge":
+		return new(Edge)
 	case "leader_elected_event":
 		return new(LeaderElectedEvent)
 	case "progress":
