@@ -60,6 +60,7 @@ async def _fill(client: Client, tasks: int, progress: Progress) -> None:
         if state is TaskState.NEW:
             await store.publish_item("OLD", record.id)
 
+    await asyncio.gather(*(put(number) for number in range(100)))
     for start in range(0, tasks, _AT_ONCE):
         await asyncio.gather(*(put(number) for number in range(start, min(start + _AT_ONCE, tasks))))
         progress.advance(bar, _AT_ONCE)

@@ -126,5 +126,5 @@ def read_metrics(url: str) -> Mapping[str, float]:
     """Read the metrics that a bridge serves: `name{labels}` without the common prefix, to value."""
     with urllib.request.urlopen(url, timeout=30) as answer:
         text = answer.read().decode()
-    found = re.findall(r"^choria_asyncjobs_(\S+) (\S+)$", text, re.MULTILINE)
+    found = re.findall(r"^choria_asyncjobs_(.+) (\S+)$", text, re.MULTILINE)
     return {name: float(value) for name, value in found}

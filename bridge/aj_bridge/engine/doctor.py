@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any, Final
 
 from aj_bridge.core.diagnosis import Facts
@@ -146,7 +146,7 @@ class _DryRun:
         self.items = survey.items
         self.edges = survey.edges
 
-    def scan(self, start: int) -> AsyncIterator[Stored]:
+    def scan(self, start: int) -> AsyncGenerator[Stored, None]:
         return self._survey.scan(start)
 
     async def publish(self, *_args: str) -> bool:

@@ -53,7 +53,7 @@ _CHUNK: Final = 200
 _WATCHED: Final = 20_000
 _MARKS: Final = 1_000
 _EDGES_PER_S: Final = 2_000
-_EDGES: Final = 10_000
+_EDGES: Final = 5_000
 
 
 class Leadership(Protocol):
@@ -173,16 +173,19 @@ class Sweeper:
             # Some had to be forgotten: all is read once more.
             self._next, self._again = 1, False
         began, read = self._clock.monotonic(), 0
-        async for stored in self._survey.scan(self._next):
-            self._next = stored.sequence + 1
-            self._meet(stored)
-            read += 1
-            if read % _CHUNK == 0:
-                await self._pace(began, read / _RECORDS_PER_S)
-                if not self._leadership.leads:
-                    return False
-            if len(self._watched) >= self._most:
-                return True
+        async with contextlib.aclosing(self._survey.scan(self._next)) as records:
+            async for stored in records:
+                if stored.sequence > self._last_sequences[-1]:
+                    return False  # saved since this sweep began: for the next, or a busy store would hold up this one
+                self._next = stored.sequence + 1
+                self._meet(stored)
+                read += 1
+                if read % _CHUNK == 0:
+                    await self._pace(began, read / _RECORDS_PER_S)
+                    if not self._leadership.leads:
+                        return False
+                if len(self._watched) >= self._most:
+                    return True
         return False
 
     def _meet(self, stored: Stored) -> None:

@@ -3,7 +3,7 @@
 `tests/contract` is one suite that every storage passes.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, Self
 
@@ -317,8 +317,8 @@ class Survey(Protocol):
             StoreError: the store failed.
         """
 
-    def scan(self, start: int) -> AsyncIterator[Stored]:
-        """Read the records that were saved at this sequence or later, in that order.
+    def scan(self, start: int) -> AsyncGenerator[Stored, None]:
+        """Read the records that were saved at this sequence or later, in that order; to be closed.
 
         Raises:
             StoreError: the store failed.

@@ -5,7 +5,9 @@ Never STREAM.INFO with the subjects of the task store: at a million tasks that t
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+import logging
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -13,11 +15,12 @@ import msgspec
 
 from aj_bridge.core.sweep import Whereabouts
 from aj_bridge.storage.jetstream.notices import JetStreamNotices
+from aj_bridge.storage.jetstream.reading import open_reading
 from aj_bridge.storage.protocols import SweptItem
 from aj_sdk.admin import Admin
 from aj_sdk.dependents import StoredEdge
 from aj_sdk.edges import Edges
-from aj_sdk.errors import QueueNotFoundError, RefusedError
+from aj_sdk.errors import OutcomeUnknownError, QueueNotFoundError, RefusedError
 from aj_sdk.jetstream import ALL_SUBJECTS, STREAM_NOT_FOUND, JetStream, StoredMessage
 from aj_sdk.store import Store
 from aj_sdk.transport import Message
@@ -25,6 +28,7 @@ from aj_sdk.wire.names import (
     CONSUMER,
     DELAYED_STREAM,
     QUEUE_STREAM_PREFIX,
+    TASK_PREFIX,
     TASKS_STREAM,
     is_name,
     item_subject,
@@ -39,8 +43,12 @@ from aj_sdk.wire.task import TaskRecord
 
 __all__ = ["JetStreamSurvey", "open_survey"]
 
+_log = logging.getLogger(__name__)
+
 _EXHAUSTED: Final = "ADVISORY.CONSUMER.MAX_DELIVERIES"
 _REMEMBERED: Final = 10_000
+_READ_AGAIN_S: Final = 600.0
+"""How long after a refused consumer none is tried."""
 
 
 class _Exhausted(msgspec.Struct):
@@ -86,6 +94,7 @@ class JetStreamSurvey:
         self._edges = Edges(jetstream)
         self.ended = self._store.dependents.ended
         self.removed = self._store.dependents.removed
+        self._unread_until = 0.0
         self._exhausted: dict[tuple[str, int], None] = {}
         self.notices = JetStreamNotices(jetstream)
 
@@ -105,9 +114,22 @@ class JetStreamSurvey:
         info = await self._js.stream_info(TASKS_STREAM)
         return 0 if info is None else int(info["state"]["last_seq"])
 
-    def scan(self, start: int) -> AsyncIterator[Stored]:
-        """See `Survey`."""
-        return self._store.scan(start)
+    async def scan(self, start: int) -> AsyncGenerator[Stored, None]:
+        """See `Survey`; by batched direct gets where no consumer may be made."""
+        if time.monotonic() >= self._unread_until:
+            async with contextlib.AsyncExitStack() as stack:
+                try:
+                    reading = await stack.enter_async_context(open_reading(self._js, TASKS_STREAM, start))
+                except (RefusedError, OutcomeUnknownError) as err:
+                    _log.info("the task store is read by direct gets: %s", err)
+                    self._unread_until = time.monotonic() + _READ_AGAIN_S
+                else:
+                    async for message in reading.messages():
+                        if message.subject.startswith(TASK_PREFIX):
+                            yield Stored.read(message.subject, message.sequence, message.data, message.headers)
+                    return
+        async for stored in self._store.scan(start):
+            yield stored
 
     async def load_many(self, task_ids: Iterable[str]) -> dict[str, Stored]:
         """See `Survey`."""

@@ -1,6 +1,6 @@
 """What a sweeper asks of the world in memory."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 
 from aj_bridge.core.sweep import Whereabouts
 from aj_bridge.storage.memory.edges import MemoryEdges
@@ -36,7 +36,7 @@ class MemorySurvey:
         """See `Survey`."""
         return await self.link.ask("last_sequence", None, lambda: self._world.last_sequence)
 
-    async def scan(self, start: int) -> AsyncIterator[Stored]:
+    async def scan(self, start: int) -> AsyncGenerator[Stored, None]:
         """See `Survey`."""
         for stored in await self.link.ask("scan", start, lambda: self._world.since(start)):
             yield stored
