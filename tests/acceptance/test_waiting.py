@@ -32,7 +32,7 @@ async def test_a_delayed_task_waits_outside_its_queue_until_its_time_or_until_it
     bridge, handlers = world.crew.bridge("Q"), world.crew.handlers("work")
     await world.ready(bridge, handlers)
     server = ("--server", world.crew.url)
-    at = datetime.now(UTC) + timedelta(seconds=3)
+    at = datetime.now(UTC) + timedelta(seconds=world.patience(4))
     by_time = await world.client.enqueue("work", queue="Q", run_at=at, deadline=timedelta(hours=2))
     later = await world.client.enqueue("work", queue="Q", delay=3600)
     told = await ajc(world, "task", "add", "work", "{}", "--raw", "-q", "Q", "--id", "by-hand", "--in", "1h", *server)

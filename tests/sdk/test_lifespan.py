@@ -8,6 +8,7 @@ from typing import Any
 
 import nats
 import pytest
+from tests.bridge.engine.hearing import Hearing
 from tests.sdk.test_runner import Bridge
 
 from aj_bridge.engine.clock import Clock
@@ -161,7 +162,7 @@ async def test_functions_of_a_bridge_have_those_of_their_registries_each_once(
 
     other.service("o")(lambda task: task.lifespan)
     services.service("second")(lambda task: None)
-    functions = Functions(Clock())
+    functions = Functions(Clock(), Hearing().teller())
     await functions.begin([*services, *other])
 
     async def called(service: Service) -> Outcome:
@@ -183,7 +184,7 @@ async def test_what_began_is_ended_when_the_next_one_fails(services: Services, s
         yield
 
     other.service("o")(lambda task: None)
-    functions = Functions(Clock())
+    functions = Functions(Clock(), Hearing().teller())
     with pytest.raises(LifespanError):
         await functions.begin([*services, *other])
     await functions.close()
@@ -240,7 +241,9 @@ async def with_app(app: object) -> AsyncIterator[None]:
     yield
 
 
-@pytest.mark.parametrize("wrong", [coroutine, with_app, print, 7, None], ids=repr)
+@pytest.mark.parametrize(
+    "wrong", [coroutine, with_app, print, 7, None], ids=["coroutine", "with_app", "print", "7", "None"]
+)
 def test_another_form_is_refused(wrong: Any) -> None:
     with pytest.raises(UsageError, match=r"can't be a lifespan: it must be `async def .*\(\)` with one `yield`"):
         Services().lifespan(wrong)

@@ -31,6 +31,7 @@ from aj_bridge.engine.meter import POLL_ERRORS, POLLS, STRAY_REPLIES, Meter, NoM
 from aj_bridge.engine.parts import Parts
 from aj_bridge.engine.peers import NatsPeers, Peers
 from aj_bridge.engine.processor import Processor
+from aj_bridge.engine.progress import ProgressTeller
 from aj_bridge.engine.rates import Rates
 from aj_bridge.engine.router import RouteKind, Router
 from aj_bridge.engine.service import BridgeService
@@ -235,11 +236,12 @@ class Bridge:
         transport = self._jetstream.transport
         if isinstance(transport, NatsTransport):
             transport.on_stray = lambda _message: self._meter.inc(STRAY_REPLIES)
-        functions = Functions(self._clock)
+        teller = ProgressTeller(transport, self._clock)
+        functions = Functions(self._clock, teller)
         dispatch: dict[RouteKind, Dispatch] = {
             RouteKind.REMOTE: RemoteHandlers(transport, self._clock),
             RouteKind.FUNCTION: functions,
-            RouteKind.COMMAND: Commands(self._clock, max_output=transport.max_payload, environ=os.environ),
+            RouteKind.COMMAND: Commands(self._clock, teller, max_output=transport.max_payload, environ=os.environ),
         }
         asked: Peers = peers
         if self._journal is not None:

@@ -11,10 +11,12 @@ from pathlib import Path
 from aj_bridge.core.exits import reply_of_exit
 from aj_bridge.engine.children import ChildLimits, run_child
 from aj_bridge.engine.clock import Clock
+from aj_bridge.engine.progress import ProgressTeller
 from aj_bridge.engine.router import Invocation, Outcome
-from aj_bridge.engine.told import log_complaints, told_of
+from aj_bridge.engine.told import log_complaints, progress_lines, told_of
 from aj_sdk.errors import UsageError
 from aj_sdk.wire.call import Cause, Failed, Terminated, handler_deadline_ns
+from aj_sdk.wire.interim import Interim
 from aj_sdk.wire.task import TaskRecord
 from aj_sdk.wire.times import NS_PER_S, format_duration
 
@@ -42,16 +44,19 @@ class Commands:
     """`Dispatch` by running the route's command.
 
     The command finds the path of a file with the task in `CHORIA_AJ_TASK`. It is told to end at the deadline that a
-    remote handler has, and killed with its process group when the run time is over.
+    remote handler has, and killed with its process group when the run time is over. Progress that it writes to
+    descriptor 3 gives it its whole time again, as with a remote handler.
 
     Args:
         clock: the time.
+        teller: tells others of the progress.
         max_output: bytes that it may print; more ends the task.
         environ: the environment that it gets beside what tells of the task.
     """
 
-    def __init__(self, clock: Clock, *, max_output: int, environ: Mapping[str, str]) -> None:
+    def __init__(self, clock: Clock, teller: ProgressTeller, *, max_output: int, environ: Mapping[str, str]) -> None:
         self._clock = clock
+        self._teller = teller
         self._max_output = max_output
         self._environ = environ
 
@@ -62,6 +67,7 @@ class Commands:
         now_ns = self._clock.now_ns()
         give_up_ns = now_ns + invocation.run_time_ns
         deadline_ns = handler_deadline_ns(now_ns, give_up_ns)
+        span_s = (deadline_ns - now_ns) / NS_PER_S
         limits = ChildLimits(max_output=self._max_output, kill_after=(give_up_ns - deadline_ns) / NS_PER_S)
         try:
             with _task_file(invocation.task) as path:
@@ -69,9 +75,21 @@ class Commands:
                     invocation.task, invocation=invocation.id, deadline_ns=deadline_ns, trace=invocation.trace
                 )
                 environ = {**self._environ, **told, "CHORIA_AJ_TASK": str(path)}
-                lines = log_complaints(command.name, _log, _fields(invocation.task))
-                async with asyncio.timeout((deadline_ns - now_ns) / NS_PER_S):
-                    ended = await run_child([command], limits=limits, environ=environ, on_error_line=lines)
+                fields = _fields(invocation.task)
+                async with asyncio.timeout(span_s) as patience:
+
+                    def on_progress(interim: Interim) -> None:
+                        if interim.fraction is not None and not patience.expired():
+                            patience.reschedule(asyncio.get_running_loop().time() + span_s)
+                            self._teller.tell(invocation, interim)
+
+                    ended = await run_child(
+                        [command],
+                        limits=limits,
+                        environ=environ,
+                        on_error_line=log_complaints(command.name, _log, fields),
+                        on_progress_line=progress_lines(command.name, _log, on_progress, fields),
+                    )
         except TimeoutError:
             waited = format_duration(deadline_ns - now_ns)
             return Failed(f"the command did not end within {waited}, and was ended", cause=Cause.DEADLINE)

@@ -2,17 +2,17 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable
 from typing import Protocol
 
 from aj_bridge.engine.clock import Clock
+from aj_bridge.engine.progress import ProgressTeller
 from aj_bridge.engine.router import Encoding, Invocation, Nobody, Outcome
 from aj_sdk.errors import DecodeError, MessageTooLargeError, NoRespondersError, NotConnectedError, OutcomeUnknownError
 from aj_sdk.transport import Message, Transport
 from aj_sdk.wire.call import Cause, Failed, Terminated, call_header_block, read_reply
 from aj_sdk.wire.frames import Frame, read_header_block
-from aj_sdk.wire.interim import MISSED, Patience, Progress, read_interim
-from aj_sdk.wire.names import TASK_JSON, TASK_MSGPACK, invocation_cancel_subject, progress_subject
+from aj_sdk.wire.interim import MISSED, Patience, read_interim
+from aj_sdk.wire.names import TASK_JSON, TASK_MSGPACK, invocation_cancel_subject
 from aj_sdk.wire.times import NS_PER_S, format_duration
 
 __all__ = ["Dispatch", "RemoteHandlers"]
@@ -42,7 +42,7 @@ class RemoteHandlers:
     def __init__(self, transport: Transport, clock: Clock) -> None:
         self._transport = transport
         self._clock = clock
-        self._telling: set[asyncio.Task[None]] = set()
+        self._teller = ProgressTeller(transport, clock)
 
     async def call(self, invocation: Invocation) -> Outcome:
         """See `Dispatch`."""
@@ -60,7 +60,7 @@ class RemoteHandlers:
             trace=invocation.trace,
         )
         body = task.to_msgpack() if packed else task.to_wire()
-        waiting = _Waiting(invocation, self._clock, self._tell)
+        waiting = _Waiting(invocation, self._clock, self._teller)
         try:
             message = await self._transport.request(
                 subject, body, headers=headers, timeout=run_time_ns / NS_PER_S, interim=waiting.on_reply
@@ -84,30 +84,21 @@ class RemoteHandlers:
         fault = _header_fault(message)
         return Failed(fault) if fault else read_reply(message.headers, message.data)
 
-    def _tell(self, progress: Progress) -> None:
-        # Told from the callback that reads the connection, which must not wait.
-        telling = asyncio.create_task(self._publish(progress_subject(progress.task_id), progress.to_wire()))
-        self._telling.add(telling)
-        telling.add_done_callback(self._telling.discard)
-
-    async def _publish(self, subject: str, body: bytes = b"") -> None:
-        with contextlib.suppress(NotConnectedError):
-            await self._transport.publish(subject, body)
-
     async def _tell_to_stop(self, invocation: Invocation) -> None:
         """Tell a handler that its reply will not be used; one that does not listen for it goes on."""
-        await self._publish(invocation_cancel_subject(invocation.id))
+        with contextlib.suppress(NotConnectedError):
+            await self._transport.publish(invocation_cancel_subject(invocation.id))
 
 
 class _Waiting:
     """What is known of a call while it waits for its reply."""
 
-    __slots__ = ("_clock", "_invocation", "_tell", "patience")
+    __slots__ = ("_clock", "_invocation", "_teller", "patience")
 
-    def __init__(self, invocation: Invocation, clock: Clock, tell: Callable[[Progress], None]) -> None:
+    def __init__(self, invocation: Invocation, clock: Clock, teller: ProgressTeller) -> None:
         self._invocation = invocation
         self._clock = clock
-        self._tell = tell
+        self._teller = teller
         self.patience = Patience.begin(
             clock.monotonic(),
             run_time_s=invocation.run_time_ns / NS_PER_S,
@@ -121,20 +112,7 @@ class _Waiting:
             return None
         now = self._clock.monotonic()
         self.patience = self.patience.after(interim, now)
-        if interim.fraction is not None:
-            task = self._invocation.task
-            self._tell(
-                Progress(
-                    task_id=task.id,
-                    task_type=task.type,
-                    queue=task.queue,
-                    try_=task.tries,
-                    invocation=self._invocation.id,
-                    fraction=interim.fraction,
-                    note=interim.note,
-                    timestamp_ns=self._clock.now_ns(),
-                )
-            )
+        self._teller.tell(self._invocation, interim)
         return self.patience.limit - now
 
 

@@ -1,17 +1,20 @@
 """Calling a Python function in the bridge's own process; the same functions that a handler's process has."""
 
 import asyncio
+import contextlib
 from collections.abc import Iterable
 from typing import Any, Final
 
 from aj_bridge.engine.clock import Clock
+from aj_bridge.engine.progress import ProgressTeller
 from aj_bridge.engine.router import Invocation, Outcome
 from aj_sdk.calling import begin, within_deadline
-from aj_sdk.handling import Task
+from aj_sdk.handling import SendInterim, Task
 from aj_sdk.lifespan import Lifespan
 from aj_sdk.services import Service
 from aj_sdk.threads import Threads
 from aj_sdk.wire.call import Call, Failed, handler_deadline_ns
+from aj_sdk.wire.interim import Interim
 from aj_sdk.wire.names import PROTOCOL
 from aj_sdk.wire.times import NS_PER_S
 
@@ -30,10 +33,12 @@ class Functions:
 
     Args:
         clock: the time.
+        teller: tells others of the progress.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, teller: ProgressTeller) -> None:
         self._clock = clock
+        self._teller = teller
         self._threads = Threads()
         self._overdue = 0
         self._lifespans: list[Lifespan] = []
@@ -62,10 +67,12 @@ class Functions:
         if not service.is_async and self._overdue >= _MAX_OVERDUE:
             return Failed(f"{self._overdue} calls of functions outlast their deadlines, and no more are begun")
         task = self._task(invocation)
+        task.sends(self._telling(invocation))
         work = begin(service, task, self._threads)
         try:
             return await within_deadline(work, task)
         finally:
+            task.sends(None)
             if not work.done():
                 await self._outlasting(service, work)
 
@@ -90,6 +97,15 @@ class Functions:
             clock=self._clock.monotonic,
             lifespan=self._begun.get(id(service.common)),
         )
+
+    def _telling(self, invocation: Invocation) -> SendInterim:
+        loop = asyncio.get_running_loop()
+
+        def send(interim: Interim) -> None:
+            with contextlib.suppress(RuntimeError):  # from a thread that outlives the loop
+                loop.call_soon_threadsafe(self._teller.tell, invocation, interim)
+
+        return send
 
     async def _outlasting(self, service: Service, work: asyncio.Future[Outcome]) -> None:
         if service.is_async:

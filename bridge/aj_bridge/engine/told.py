@@ -8,11 +8,12 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from aj_sdk.wire.interim import Interim
 from aj_sdk.wire.task import TaskRecord
 from aj_sdk.wire.times import format_time
 from aj_sdk.wire.trace import Trace
 
-__all__ = ["log_complaints", "read_progress", "told_of"]
+__all__ = ["log_complaints", "progress_lines", "read_progress", "told_of"]
 
 _MAX_LINES: Final = 1000
 _NUMBER: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,20})?", re.ASCII)
@@ -58,6 +59,39 @@ def read_progress(line: str) -> tuple[float | None, str] | None:
     if not _NUMBER.fullmatch(number) or float(number) > percent:
         return None
     return float(number) / percent, note.strip()
+
+
+def progress_lines(
+    program: str,
+    log: logging.Logger | logging.LoggerAdapter[Any],
+    take: Callable[[Interim], None],
+    fields: Mapping[str, object] | None = None,
+) -> Callable[[str], None]:
+    """Return what reads the lines that a program writes about its progress; the first that is none is logged.
+
+    Args:
+        program: its name.
+        log: where to.
+        take: is given what each says.
+        fields: what stands beside the log's line.
+    """
+    complained = False
+
+    def read(line: str) -> None:
+        nonlocal complained
+        progress = read_progress(line)
+        if progress is not None:
+            take(Interim(*progress))
+        elif not complained:
+            complained = True
+            log.warning(
+                "%s: %r on descriptor 3 is no progress: 0 to 1 or 0%% to 100%%, then a note",
+                program,
+                line[:100],
+                extra=dict(fields or {}),
+            )
+
+    return read
 
 
 def log_complaints(

@@ -10,11 +10,12 @@ from pathlib import Path
 
 from aj_bridge.core.exits import reply_of_exit
 from aj_bridge.engine.children import ChildLimits, run_child
-from aj_bridge.engine.told import log_complaints, read_progress, told_of
+from aj_bridge.engine.told import log_complaints, progress_lines, told_of
 from aj_sdk.errors import UsageError
 from aj_sdk.handling import Task
 from aj_sdk.services import Services
 from aj_sdk.wire.call import Failed, Reply, Terminated
+from aj_sdk.wire.interim import Interim
 from aj_sdk.wire.times import from_datetime
 
 __all__ = ["Shell", "command_services", "find_program"]
@@ -74,29 +75,19 @@ def command_services(types: Sequence[str], shell: Shell, *, queue_group: str) ->
     return services
 
 
-def _teller(task: Task, program: str) -> Callable[[str], None]:
-    """Return what passes the lines on that a program writes about its progress."""
-    complained = False
-
-    def tell(line: str) -> None:
-        nonlocal complained
-        progress = read_progress(line)
-        if progress is None:
-            if not complained:
-                complained = True
-                task.log.warning(
-                    "%s: %r on descriptor 3 is no progress: 0 to 1 or 0%% to 100%%, then a note", program, line[:100]
-                )
-        elif progress[0] is None:
+def _telling(task: Task) -> Callable[[Interim], None]:
+    def tell(interim: Interim) -> None:
+        if interim.fraction is None:
             task.heartbeat()
         else:
-            task.progress(progress[0], progress[1])
+            task.progress(interim.fraction, interim.note)
 
     return tell
 
 
 async def _run(shell: Shell, task: Task) -> Reply:
     """Run the command for a task. Cancelled (at the deadline, or when it is not wanted), it is ended with its group."""
+    program = Path(shell.command[0]).name
     deadline_ns = from_datetime(task.handler_deadline)
     told = told_of(task.record, invocation=task.invocation, deadline_ns=deadline_ns, trace=task.trace)
     try:
@@ -105,8 +96,8 @@ async def _run(shell: Shell, task: Task) -> Reply:
             limits=shell.limits,
             stdin=task.payload_bytes if shell.payload_only else task.record.to_wire(),
             environ={**shell.environ, **told},
-            on_error_line=log_complaints(Path(shell.command[0]).name, task.log),
-            on_progress_line=_teller(task, Path(shell.command[0]).name),
+            on_error_line=log_complaints(program, task.log),
+            on_progress_line=progress_lines(program, task.log, _telling(task)),
         )
     except OSError as err:
         return Failed(f"the command could not be started: {err.strerror or err}")

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import select
 import stat
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.bridge.engine.hearing import Hearing
 
 from aj_bridge.engine.clock import Clock
 from aj_bridge.engine.commands import Commands, check_command
@@ -40,8 +42,11 @@ def script(tmp_path: Path) -> Callable[[str], Path]:
     return write
 
 
-async def run(command: Path, *, run_time_ns: int = 60 * NS_PER_S, **environ: str) -> Outcome:
-    dispatch = Commands(Clock(), max_output=1 << 20, environ={**os.environ, **environ})
+async def run(
+    command: Path, *, run_time_ns: int = 60 * NS_PER_S, hearing: Hearing | None = None, **environ: str
+) -> Outcome:
+    teller = (hearing or Hearing()).teller()
+    dispatch = Commands(Clock(), teller, max_output=1 << 20, environ={**os.environ, **environ})
     route = Route(type="email:", kind=RouteKind.COMMAND, command=command)
     return await dispatch.call(Invocation("b1.7", RECORD, route, run_time_ns))
 
@@ -168,7 +173,8 @@ async def test_one_that_can_not_be_started_is_a_failed_try(tmp_path: Path) -> No
     command.write_text("#!/no/such/interpreter\n")
     command.chmod(0o755)
     outcome = await run(command)
-    assert outcome == Failed("the command could not be started: No such file or directory")
+    assert isinstance(outcome, Failed)
+    assert re.match(r"exit code 12[67]: .*/command: (not found|.*No such file)", outcome.error)
 
 
 def test_a_command_is_an_executable_file(script: Callable[[str], Path], tmp_path: Path) -> None:
@@ -182,3 +188,27 @@ def test_a_command_is_an_executable_file(script: Callable[[str], Path], tmp_path
     if os.geteuid() == 0 or not os.access(command, os.X_OK):
         with pytest.raises(UsageError, match="the file can't be executed"):
             check_command(command)
+
+
+async def test_progress_on_descriptor_3_is_told_and_gives_it_its_whole_time_again(
+    script: Callable[[str], Path],
+) -> None:
+    hearing = Hearing()
+    steps = "for share in 20% 40% 60% 80%; do sleep 0.6; echo >&3; echo $share rendering >&3; done; echo done"
+    assert await run(script(steps), run_time_ns=NS_PER_S * 2, hearing=hearing) == Completed(b"done\n")
+    assert [(subject, told.fraction, told.note) for subject, told in hearing.told[:3]] == [
+        ("CHORIA_AJ.P.a", fraction, "rendering") for fraction in (0.2, 0.4, 0.6)
+    ]
+
+
+async def test_a_line_on_descriptor_3_that_is_no_progress_is_complained_of_once_and_gives_no_time(
+    script: Callable[[str], Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    hung = script("echo soon >&3; echo soon >&3; echo >&3; exec sleep 60")
+    outcome = await run(hung, run_time_ns=NS_PER_S)
+    assert isinstance(outcome, Failed)
+    assert outcome.cause is Cause.DEADLINE
+    assert [record.message for record in caplog.records if "descriptor 3" in record.message] == [
+        f"{hung.name}: 'soon' on descriptor 3 is no progress: 0 to 1 or 0% to 100%, then a note"
+    ]

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+from tests.bridge.engine.hearing import Hearing
 
 from aj_bridge.engine import functions
 from aj_bridge.engine.clock import Clock
@@ -19,8 +20,13 @@ from aj_sdk.wire.times import NS_PER_MS, NS_PER_S
 
 
 @pytest.fixture
-async def dispatch() -> AsyncIterator[Functions]:
-    dispatch = Functions(Clock())
+def hearing() -> Hearing:
+    return Hearing()
+
+
+@pytest.fixture
+async def dispatch(hearing: Hearing) -> AsyncIterator[Functions]:
+    dispatch = Functions(Clock(), hearing.teller())
     yield dispatch
     await dispatch.close()
 
@@ -125,3 +131,31 @@ async def test_plain_functions_that_outlast_their_deadlines_are_bounded(
     while dispatch._overdue:  # noqa: ASYNC110 - a thread's end has no event here
         await asyncio.sleep(0)
     assert await dispatch.call(wanted(lambda task: "again")) == Completed(b"again")
+
+
+async def test_progress_is_told_and_gives_a_coroutine_its_whole_time_again(
+    dispatch: Functions, hearing: Hearing
+) -> None:
+    async def coroutine(task: Task) -> str:
+        for step in range(4):
+            await asyncio.sleep(task.remaining * 0.6)  # in all more than it has
+            task.heartbeat()
+            task.progress(step / 4, f"step {step}")
+        return "done"
+
+    assert await dispatch.call(wanted(coroutine, NS_PER_S)) == Completed(b"done")
+    await asyncio.wait_for(hearing.came.wait(), 30)
+    assert [(subject, told.fraction, told.note) for subject, told in hearing.told[:3]] == [
+        ("CHORIA_AJ.P.a", step / 4, f"step {step}") for step in range(3)
+    ]
+    assert {(told.invocation, told.try_) for _, told in hearing.told} == {("b1.7", 3)}
+
+
+async def test_a_plain_function_tells_its_progress_from_its_thread(dispatch: Functions, hearing: Hearing) -> None:
+    def plain(task: Task) -> str:
+        task.progress(0.5)
+        return "done"
+
+    assert await dispatch.call(wanted(plain)) == Completed(b"done")
+    await asyncio.wait_for(hearing.came.wait(), 30)
+    assert [told.fraction for _, told in hearing.told] == [0.5]
