@@ -21,6 +21,7 @@ class Language:
         work: the file with a job that does more; empty where the page shows none.
         first: how the first line of the part of it that is shown begins.
         end: how the line after that part begins.
+        tests: the file with an application's tests; empty where the page shows none.
     """
 
     fence: str
@@ -28,6 +29,7 @@ class Language:
     work: str = ""
     first: str = ""
     end: str = ""
+    tests: str = ""
 
 
 _JAVA: Final = "interop/java/src/main/java"
@@ -38,7 +40,14 @@ LANGUAGES: Final = {
     ),
     "java": Language("java", f"{_JAVA}/Minimal.java", f"{_JAVA}/Work.java", 'case "progress":', 'case "headers":'),
     "node": Language("js", "interop/node/minimal.js", "interop/node/work.js", 'case "progress":', 'case "headers":'),
-    "python": Language("python", "examples/minimal.py", "examples/around.py", "@services.lifespan", "if __name__"),
+    "python": Language(
+        "python",
+        "examples/minimal.py",
+        "examples/around.py",
+        "@services.lifespan",
+        "if __name__",
+        "examples/testing/test_emails.py",
+    ),
     "rust": Language(
         "rust", "interop/rust/src/minimal.rs", "interop/rust/src/work.rs", '"progress" =>', '"headers" =>'
     ),
@@ -52,6 +61,8 @@ def sections(name: str) -> dict[str, str]:
     made = {"minimal": _fenced(language.fence, (_ROOT / language.minimal).read_text(encoding="utf-8"))}
     if language.work:
         made["progress"] = _fenced(language.fence, _part(language))
+    if language.tests:
+        made["tests"] = _fenced(language.fence, (_ROOT / language.tests).read_text(encoding="utf-8"))
     return made
 
 
