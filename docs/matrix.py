@@ -106,23 +106,27 @@ def main() -> int:
     """Run what is named, and write the page."""
     parser = argparse.ArgumentParser(description="Run the conformance runner on the responders and write the page.")
     parser.add_argument("--patience", default="1", help="a factor on all waiting, for slow machines")
+    parser.add_argument("--case", action="append", default=[], metavar="GLOB", help="only cases of this name")
     parser.add_argument("languages", nargs="*", metavar="LANGUAGE", help=f"of {', '.join(COMMANDS)}; all by default")
     options = parser.parse_args()
     strange = set(options.languages) - set(COMMANDS)
     if strange:
         parser.error(f"no responder is written in {', '.join(sorted(strange))}")
     outcomes = columns(PAGE.read_text(encoding="utf-8")) if PAGE.exists() else {}
-    cases: list[dict[str, Any]] = []
     for language in options.languages or COMMANDS:
         build = _ROOT / "interop" / language / "build"
         if build.exists():
             subprocess.run([build], check=True, stdout=subprocess.DEVNULL)  # noqa: S603 - our own
-        code, report = conformance(language, patience=options.patience)
+        code, report = conformance(language, patience=options.patience, cases=options.case)
         cases = report["cases"]
-        outcomes[language] = {case["name"]: case["outcome"] for case in cases}
+        told = {case["name"]: case["outcome"] for case in cases}
+        outcomes[language] = outcomes.get(language, {}) | told if options.case else told
         failed = [case["name"] for case in cases if case["outcome"] != "passed"]
         sys.stdout.write(f"{language}: {len(cases) - len(failed)} of {len(cases)}, not {failed}, exit code {code}\n")
-    PAGE.write_text(page(cases, outcomes), encoding="utf-8")
+    listed = subprocess.run(
+        (sys.executable, "-m", "aj_bridge", "conformance", "--list", "--json"), check=True, capture_output=True
+    )
+    PAGE.write_text(page(json.loads(listed.stdout), outcomes), encoding="utf-8")
     return 0
 
 

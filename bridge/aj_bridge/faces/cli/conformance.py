@@ -54,7 +54,7 @@ _MARKS = {Outcome.PASSED: "[green]ok  [/green]", Outcome.FAILED: "[red]FAIL[/red
     show_default=True,
     help="Factor on all that the runner waits for, for slow machines.",
 )
-@click.argument("responder", nargs=-1, type=click.UNPROCESSED)
+@click.argument("responder", nargs=-1, type=click.UNPROCESSED, metavar="-- COMMAND [ARGUMENT]...")
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -78,7 +78,8 @@ def command(
 
     With --producer the command is started once a task; see the same page.
 
-    Exit code 1 when a case of level must fails, 0 when none does.
+    A failing case says what it asks for and where the protocol says so, what was expected, what came, and what crossed
+    the wire. Exit code 1 when a case of level must fails, 0 when none does, 2 for a wrong command line.
     """
     check_name(task_type, "task type")
     cases = chosen(PRODUCER_CASES if producer else CASES, patterns)
@@ -188,8 +189,11 @@ def _as_json(report: Report, *, trace: bool) -> dict[str, object]:
 
 
 def _summary(report: Report) -> None:
-    for level, counts in _counts(report).items():
-        click.echo(f"{level:<6}  {counts[Outcome.PASSED]} passed, {counts[Outcome.FAILED]} failed")
+    for level in Level:
+        counts = _counts(report)[level]
+        failed = [v.case.name for v in report.verdicts if v.case.level is level and v.outcome is Outcome.FAILED]
+        names = f": {', '.join(failed)}" if failed else ""
+        click.echo(f"{level:<6}  {counts[Outcome.PASSED]} passed, {len(failed)} failed{names}")
     click.echo(f"{'passed' if report.passed else 'FAILED'} in {report.seconds:.0f} s")
 
 

@@ -7,6 +7,8 @@ from aj_bridge.faces.conformance.cases import Group, Level
 from aj_bridge.faces.conformance.claims import failed, result, says, succeeded, terminated
 from aj_bridge.faces.conformance.frames import request
 from aj_bridge.faces.conformance.stand import Stand
+from aj_sdk.wire.names import H_CONTENT_TYPE, TASK_MSGPACK
+from aj_sdk.wire.task import TaskRecord
 
 __all__ = ["GROUP"]
 
@@ -158,6 +160,15 @@ async def _other_encoding(stand: Stand) -> None:
     sent = request(stand.type, b'{"do": "echo"}')
     headers = {**sent.headers, "AJ-Content-Type": "application/x-something-else"}
     terminated(await stand.ask(type(sent)(headers=headers, body=b"\x00\x01something else", invocation="")))
+
+
+@case("messagepack", Level.MAY, _REQUEST, "takes a task in MessagePack, whose payload is raw")
+async def _messagepack(stand: Stand) -> None:
+    payload = b'{"do": "echo", "text": "\xf0\x9f\x98\x80"}'
+    sent = request(stand.type, payload, extra={H_CONTENT_TYPE: TASK_MSGPACK})
+    body = TaskRecord.from_wire(sent.body).to_msgpack()
+    came = succeeded(await stand.ask(type(sent)(headers=sent.headers, body=body, invocation=sent.invocation)))
+    says(came == payload, f"the payload as it was sent: {payload!r}", repr(came))
 
 
 @case("goes-on", Level.MUST, _REQUEST, "answers the next request after one that it could not read")
