@@ -14,7 +14,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup test check format lint types layers unit server interop packaging guard faults vectors docs matrix bench build clean
+.PHONY: help demo setup test check format lint types layers unit server cluster interop packaging guard faults vectors docs matrix bench build clean
 
 help: ## print this list
 	@awk -F':.*## ' '/^[a-z][a-z-]*:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,7 +34,7 @@ demo: $(VENV)/.demo ## the main job, end to end, with a NATS server of its own
 
 setup: $(VENV)/.dev ## a virtual environment with everything the tests need
 
-test: check unit server interop packaging guard ## everything CI runs
+test: check unit server cluster interop packaging guard ## everything CI runs
 
 check: lint types layers ## format, lint, types, import layers
 
@@ -57,6 +57,9 @@ unit: $(VENV)/.dev ## tests without a server
 
 server: $(VENV)/.dev ## tests against a real nats-server and real processes
 	$(BIN)/pytest -n 2 -m "(server or acceptance) and not interop and not packaging"
+
+cluster: $(VENV)/.dev ## the main job, waiting and acts on a cluster of three servers; all acceptance tests: make cluster ALL=tests/acceptance
+	AJ_TEST_NODES=3 $(BIN)/pytest -n 2 --dist loadfile -m acceptance $(or $(ALL),$(patsubst %,tests/acceptance/test_%.py,main_job waiting acts))
 
 interop: $(VENV)/.dev ## the Go project's own library, responders in Go, Node, Rust, Java
 	$(BIN)/pytest -n 2 -m interop

@@ -1,5 +1,6 @@
 """Routes of a real bridge: a command, a Python module, remote handlers, and types that have none."""
 
+import asyncio
 import json
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 from tests.acceptance.test_acts import ajc
 from tests.acceptance.world import World
 
+from aj_sdk.queue import Queue
 from aj_sdk.wire.attempt import AttemptOutcome
 from aj_sdk.wire.state import TaskState
 
@@ -61,3 +63,23 @@ async def test_each_type_goes_where_its_route_says(world: World, tmp_path: Path)
     assert [each["outcome"] for each in viewed["attempts"]] == ["failed"]
     await world.client.admin.tasks.delete("a")
     assert await world.client.attempts("a") == []
+
+
+async def test_the_go_projects_task_process_is_a_bridge_of_one_type(world: World, tmp_path: Path) -> None:
+    command = tmp_path / "command"
+    command.write_text('#!/bin/sh\necho "40% rendering" >&3\necho "$CHORIA_AJ_TASK_ID"\n')
+    command.chmod(0o755)
+    await world.client.admin.create_queue(Queue("Q"))
+    process = [sys.executable, "-m", "aj_bridge.faces.cli.main", "ajc", "--server", world.crew.url, "task", "process"]
+    running = world.crew.start("bridge", *process, "image:", "Q", "2", str(command), "--discard-expired")
+    await world.ready(running)
+    async with world.client.progress() as told:
+        task = await world.client.enqueue("image:thumbnail", {}, queue="Q")
+        assert await world.client.result_bytes(task.id, timeout=world.patience(30)) == f"{task.id}\n".encode()
+        progress = await asyncio.wait_for(anext(told), world.patience(30))
+        assert (progress.task_id, progress.fraction, progress.note) == (task.id, 0.4, "rendering")
+    running.terminate()
+    assert await running.ended() == 0
+    remote = world.crew.start("bridge", *process, "work", "Q", "2", "--remote")
+    await world.ready(remote, world.crew.handlers("work"))
+    assert (await world.ended((await world.client.enqueue("work", {}, queue="Q")).id)).state is TaskState.COMPLETE

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,7 +36,7 @@ from aj_sdk.wire.names import DEFAULT_QUEUE
 from aj_sdk.wire.queue import QueueSettings, default_queue
 from aj_sdk.wire.times import NS_PER_S, format_duration
 
-__all__ = ["command"]
+__all__ = ["command", "run_bridge"]
 
 _log = logging.getLogger(__name__)
 
@@ -69,12 +69,23 @@ def command(ctx: click.Context, /, **flags: Any) -> None:
 
     Settings come from the flags, the environment, a TOML file and the defaults; the first of these that has one wins.
     """
+    run_bridge(ctx, flags, os.environ)
+
+
+def run_bridge(ctx: click.Context, flags: Mapping[str, Any], environ: Mapping[str, str]) -> None:
+    """Run what a command line asks for, and end the command.
+
+    Args:
+        ctx: the command.
+        flags: its options, as `load_config` takes them.
+        environ: the environment.
+    """
     settings = ctx.find_root().ensure_object(Globals)
     given = {**flags, "server": settings.server or None, "context": settings.context or None}
-    config = load_config(given, os.environ)
+    config = load_config(given, environ)
     router = config.router  # before anything is connected: what is wrong here is wrong for good
     level = "debug" if settings.debug else config.log_level
-    set_up_logging(level=level, style=config.log_format, stream=sys.stderr, environ=os.environ)
+    set_up_logging(level=level, style=config.log_format, stream=sys.stderr, environ=environ)
     # Collecting garbage often costs a busy bridge 5 % and finds nothing: what it makes is freed by counting.
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLD)

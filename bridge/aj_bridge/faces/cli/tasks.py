@@ -14,6 +14,7 @@ from aj_bridge.faces.cli.families import graph
 from aj_bridge.faces.cli.filters import filter_options, task_filter
 from aj_bridge.faces.cli.frame import Group, complain_of, confirm, leaf, signature_options, subgroup, with_client
 from aj_bridge.faces.cli.params import DURATION, INSTANT, payload_bytes
+from aj_bridge.faces.cli.process import process
 from aj_sdk.client import Client
 from aj_sdk.errors import AsyncJobsError
 from aj_sdk.ids import new_id
@@ -45,6 +46,7 @@ def register(root: Group) -> None:
         _purge,
         _initialize,
         _configure,
+        process,
     ):
         group.add_command(command)
 
