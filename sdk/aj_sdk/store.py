@@ -35,6 +35,7 @@ from aj_sdk.jetstream import (
     JetStream,
     StoredMessage,
 )
+from aj_sdk.transport import Headers
 from aj_sdk.wire.frames import HeaderForm
 from aj_sdk.wire.item import WorkItem
 from aj_sdk.wire.names import (
@@ -68,6 +69,9 @@ FIRED_TTL: Final = "24h"
 
 _OWNED: Final = HeaderForm(EXPECTED_LAST_SUBJECT_SEQUENCE, H_OWNER, H_ITEM)
 """The headers of nearly all saves of a bridge."""
+
+_FIRST: Final = HeaderForm(EXPECTED_LAST_SUBJECT_SEQUENCE).block(0)
+"""The headers of a message that must be the first of its subject: a new record, an item."""
 
 _SAVE_ATTEMPTS: Final = 3
 _WAKE_ATTEMPTS: Final = 5
@@ -235,7 +239,9 @@ class Store:
         self, task_id: str, body: bytes, expected: int, stamp: Stamp | None, ttl_s: int | None = None
     ) -> int:
         if stamp is not None and ttl_s is None:
-            headers: bytes | dict[str, str] = _OWNED.block(expected, stamp.owner, str(stamp.item))
+            headers: Headers = _OWNED.block(expected, stamp.owner, str(stamp.item))
+        elif not expected and stamp is None and ttl_s is None:
+            headers = _FIRST
         else:
             headers = {EXPECTED_LAST_SUBJECT_SEQUENCE: str(expected)}
             if ttl_s is not None:
@@ -273,9 +279,10 @@ class Store:
             OutcomeUnknownError: no answer in time; it may be there.
             RefusedError: the stream said no.
         """
-        all_headers = dict(headers or {})
         if not replace:
-            all_headers[EXPECTED_LAST_SUBJECT_SEQUENCE] = "0"
+            all_headers: Headers = {**headers, EXPECTED_LAST_SUBJECT_SEQUENCE: "0"} if headers else _FIRST
+        else:
+            all_headers = headers or {}
         try:
             await self.jetstream.publish(item_subject(queue, task_id), WorkItem(task_id).to_wire(), all_headers)
         except NoRespondersError as err:

@@ -84,6 +84,8 @@ func enqueue(ctx context.Context, args []string) error {
 	load := a.Bool("load", false, "load the results of these tasks before the handler runs")
 	sign := a.String("sign", "", "sign with this `seed`, in hex")
 	count := a.Int("count", 1, "how many tasks")
+	atOnce := a.Int("at-once", 1, "how many goroutines enqueue")
+	quiet := a.Bool("quiet", false, "print one line for all: how many, in how many seconds")
 	if err := a.read(args, "type"); err != nil {
 		return err
 	}
@@ -120,7 +122,7 @@ func enqueue(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	for range *count {
+	one := func() error {
 		task, err := asyncjobs.NewTask(*taskType, body, taskOptions(*id, *deadline, *tries, *depends, *load)...)
 		if err != nil {
 			return err
@@ -128,11 +130,50 @@ func enqueue(ctx context.Context, args []string) error {
 		if err := client.EnqueueTask(ctx, task); err != nil {
 			return fmt.Errorf("%s: %w", task.ID, err)
 		}
-		if err := printLine(map[string]any{"id": task.ID, "state": task.State, "queue": task.Queue}); err != nil {
-			return err
+		if *quiet {
+			return nil
 		}
+		return printLine(map[string]any{"id": task.ID, "state": task.State, "queue": task.Queue})
+	}
+	began := time.Now()
+	if err := repeat(*count, *atOnce, one); err != nil {
+		return err
+	}
+	if *quiet {
+		return printLine(map[string]any{"enqueued": *count, "seconds": time.Since(began).Seconds()})
 	}
 	return nil
+}
+
+// repeat does something so often, in so many goroutines; after the first error none of them begins again.
+func repeat(count int, atOnce int, do func() error) error {
+	left := make(chan struct{}, count)
+	for range count {
+		left <- struct{}{}
+	}
+	close(left)
+	ended := make(chan error, atOnce)
+	for range atOnce {
+		go func() {
+			for range left {
+				if len(ended) > 0 {
+					break
+				}
+				if err := do(); err != nil {
+					ended <- err
+					return
+				}
+			}
+			ended <- nil
+		}()
+	}
+	var first error
+	for range atOnce {
+		if err := <-ended; err != nil && first == nil {
+			first = err
+		}
+	}
+	return first
 }
 
 func taskOptions(id string, deadline time.Duration, tries int, depends string, load bool) []asyncjobs.TaskOpt {
