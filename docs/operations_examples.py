@@ -13,6 +13,7 @@ from aj_schemas import vectors
 from aj_sdk import client, context, runner
 from aj_sdk.dead import HEADER_ROOM
 from aj_sdk.errors import AsyncJobsError, QueueFullError, TaskTooLargeError
+from aj_sdk.permissions import Act, Role, grants
 from aj_sdk.queue import Queue
 from aj_sdk.responder import close_call
 from aj_sdk.store import FIRED_TTL, HEADROOM
@@ -38,6 +39,7 @@ def sections() -> dict[str, str]:
         "policies": _policies(),
         "limits": _limits(),
         "metrics": _metrics(),
+        "permissions": _permissions(),
         "journal": _table(("step", "what it tells"), [(f"`{step}`", told) for step, told in STEPS.items()]),
     }
 
@@ -150,6 +152,16 @@ def _limits() -> str:
         ("a request for metrics", "8 KiB, 5 s", "the connection is closed"),
     ]
     return _table(("input", "limit", "beyond it"), rows)
+
+
+def _permissions() -> str:
+    letters: dict[str, dict[Role, str]] = {}
+    for role in Role:
+        for grant in grants(role):
+            cells = letters.setdefault(grant.subject, {})
+            cells[role] = cells.get(role, "") + ("P" if grant.act is Act.PUBLISH else "L")
+    rows = [(f"`{subject}`", *(cells.get(role, "") for role in Role)) for subject, cells in sorted(letters.items())]
+    return _table(("subject", *Role), rows)
 
 
 def _metrics() -> str:

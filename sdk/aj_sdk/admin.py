@@ -16,6 +16,7 @@ import msgspec
 
 from aj_sdk import streams
 from aj_sdk.bridges import Bridges
+from aj_sdk.buckets import ELECTION_TERM_NS, Bucket
 from aj_sdk.dead import DeadLetters
 from aj_sdk.errors import (
     InvalidConfigError,
@@ -43,11 +44,13 @@ from aj_sdk.queue import Queue, Span, span_ns
 from aj_sdk.side_streams import NOT_ALLOWED, ensure_side_stream, ensure_stream, raise_copies
 from aj_sdk.store import Store, no_task_store
 from aj_sdk.tasks import Tasks
+from aj_sdk.unique import UniqueKeys
 from aj_sdk.wire.names import (
     ATTEMPTS_STREAM,
     CONSUMER,
     DEAD_STREAM,
     DELAYED_STREAM,
+    ELECTIONS_BUCKET,
     ITEM_SUBJECTS,
     QUEUE_STREAM_PREFIX,
     SCHEDULE_SUBJECTS,
@@ -232,6 +235,19 @@ class Admin:
         found = await ensure_side_stream(self._js, partial(streams.attempts_config, retention_ns=retention_ns))
         if streams.max_age_ns(found) != retention_ns:
             await self._js.update_stream(streams.with_age(found, retention_ns))
+
+    async def ensure_everything(self) -> None:
+        """Make the streams and buckets that are otherwise made on demand, for producers and bridges that may not.
+
+        Raises:
+            StoreError: the store failed or said no, or there is no task store.
+        """
+        await self.ensure_delayed()
+        await self.ensure_dead()
+        await self.ensure_attempts()
+        await ensure_side_stream(self._js, streams.deps_config)
+        await Bucket(self._js, ELECTIONS_BUCKET).ensure(max_age_ns=ELECTION_TERM_NS)
+        await UniqueKeys(self._store).ensure()
 
     async def overview(self) -> Overview:
         """Describe everything; makes nothing.

@@ -23,10 +23,13 @@ from aj_sdk.wire.headers import find_header
 from aj_sdk.wire.names import API_PREFIX, bucket_stream, bucket_subject
 from aj_sdk.wire.times import NS_PER_S, parse_time
 
-__all__ = ["KEY_TTLS_LEVEL", "Bucket", "Entry"]
+__all__ = ["ELECTION_TERM_NS", "KEY_TTLS_LEVEL", "Bucket", "Entry"]
 
 KEY_TTLS_LEVEL: Final = 1
 """The JetStream API level (ADR-44) from which on a key may have a time of its own: 2.11."""
+
+ELECTION_TERM_NS: Final = 10 * NS_PER_S
+"""How long a leader leads without a word, in a bucket of elections that we make; the Go project's has the same."""
 
 _OPERATION: Final = "KV-Operation"
 _MARKER: Final = "Nats-Marker-Reason"

@@ -158,7 +158,15 @@ class UniqueKeys:
             await self._bucket.update(key, record.id.encode(), entry.revision, ttl_s=unique.window_s)
         raise OutcomeUnknownError(f"enqueueing a task under the unique key {unique.key[:60]!r}")
 
-    async def _make(self, unique: Unique) -> None:
+    async def ensure(self) -> bool:
+        """Make the bucket, unless it is there.
+
+        Returns:
+            Whether keys have a time of their own; not before server 2.11.
+
+        Raises:
+            StoreError: the store failed or said no.
+        """
         async with self._making:
             if self._key_ttls is None:
                 level = await self._store.jetstream.api_level()
@@ -166,7 +174,10 @@ class UniqueKeys:
                     max_age_ns=0 if level else _OLD_SERVERS_WINDOW_S * NS_PER_S,
                     key_ttls=True,
                 )
-        if not self._key_ttls and unique.window_s > _OLD_SERVERS_WINDOW_S:
+        return self._key_ttls
+
+    async def _make(self, unique: Unique) -> None:
+        if not await self.ensure() and unique.window_s > _OLD_SERVERS_WINDOW_S:
             raise UsageError("nats-server before 2.11 keeps a unique key for 31 days at most: shorten unique_for")
 
     async def _claim(self, key: str, task_id: str, unique: Unique) -> Entry | None:

@@ -265,8 +265,8 @@ class Crew:
 
     def handlers(self, *types: str, **settings: str) -> Process:
         """Start a process with Python handlers of these types, see `handlers.py`; it is ready when it said so."""
-        journal = {"AJ_TEST_JOURNAL": str(self.journal)}
-        return self.start("handlers", sys.executable, _HANDLERS, *types, AJ_SERVER=self.url, **journal, **settings)
+        given = {"AJ_TEST_JOURNAL": str(self.journal), "AJ_SERVER": self.url, **settings}
+        return self.start("handlers", sys.executable, _HANDLERS, *types, **given)
 
     def responder(self, language: str, task_type: str) -> Process:
         """Start the responder of another language; it is ready when it said so."""

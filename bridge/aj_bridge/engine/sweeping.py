@@ -10,7 +10,7 @@ from aj_bridge.engine.meter import Meter
 from aj_bridge.engine.peers import Peers
 from aj_bridge.engine.sweeper import EVERY_S, Sweeper
 from aj_bridge.storage.jetstream.survey import open_survey
-from aj_sdk.buckets import Bucket
+from aj_sdk.buckets import ELECTION_TERM_NS, Bucket
 from aj_sdk.errors import StoreError
 from aj_sdk.ids import new_id
 from aj_sdk.jetstream import JetStream
@@ -19,8 +19,6 @@ from aj_sdk.wire.names import ELECTIONS_BUCKET, leader_event_subject
 from aj_sdk.wire.times import NS_PER_S
 
 __all__ = ["Sweeping"]
-
-_TERM_NS = 10 * NS_PER_S
 
 
 class Sweeping:
@@ -57,8 +55,8 @@ class Sweeping:
     async def run(self) -> None:
         """See `Duty`."""
         ballot = Bucket(self._js, ELECTIONS_BUCKET)
-        await ballot.ensure(max_age_ns=_TERM_NS)
-        term_ns = await ballot.max_age_ns() or _TERM_NS
+        await ballot.ensure(max_age_ns=ELECTION_TERM_NS)
+        term_ns = await ballot.max_age_ns() or ELECTION_TERM_NS
         election = Election(
             ballot,
             TASK_SWEEPER,

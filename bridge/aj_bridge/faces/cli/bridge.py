@@ -7,7 +7,19 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from aj_bridge.faces.cli import bridges, call, conformance, doctor, handlers, output, respond, run, schema, tap
+from aj_bridge.faces.cli import (
+    bridges,
+    call,
+    conformance,
+    doctor,
+    handlers,
+    output,
+    permissions,
+    respond,
+    run,
+    schema,
+    tap,
+)
 from aj_bridge.faces.cli.bulk import progress_bar
 from aj_bridge.faces.cli.frame import Group, completion_command, leaf
 from aj_bridge.faces.demo import DemoResult, Stage, run_demo
@@ -23,6 +35,7 @@ def register(group: Group) -> None:
         call.command,
         tap.command,
         doctor.command,
+        permissions.command,
         handlers.command,
         respond.command,
         conformance.command,

@@ -257,18 +257,29 @@ async def _purge(client: Client, /, *, force: bool) -> None:
     "initialize",
     "ajc task initialize",
     "ajc task initialize --retention 30d --replicas 3",
+    "ajc task initialize --all",
 )
 @click.option("--memory", is_flag=True, help="Keep the tasks in memory instead of in files.")
 @click.option("--retention", type=DURATION, default="0", help="How long a task is kept after its last change; 0: ever.")
 @click.option("--replicas", type=click.IntRange(1, 5), default=1, show_default=True, help="Copies in a cluster.")
+@click.option(
+    "--all",
+    "everything",
+    is_flag=True,
+    help="Also make the streams and buckets that are otherwise made on demand, by whoever may.",
+)
 @_JSON
 @with_client
-async def _initialize(client: Client, /, *, memory: bool, retention: timedelta, replicas: int, as_json: bool) -> None:
+async def _initialize(
+    client: Client, /, *, memory: bool, retention: timedelta, replicas: int, everything: bool, as_json: bool
+) -> None:
     """Make the task store.
 
     One that is there stays as it is.
     """
     await client.admin.ensure_task_store(memory=memory, replicas=replicas, retention=retention)
+    if everything:
+        await client.admin.ensure_everything()
     await _print_store(client, as_json)
 
 
