@@ -251,7 +251,9 @@ def _bridge(table: _Table, scope: Scope) -> None:
     table.ask("find the streams", "STREAM.INFO", TASKS_STREAM, *_SIDE_STREAMS, _ELECTIONS, *streams)
     table.ask("read a queue's settings", "CONSUMER.INFO", *consumers)
     _read(table, TASKS_STREAM, DELAYED_STREAM, DEPS_STREAM, _ELECTIONS, *streams)
+    _read_whole_store(table)
     table.ask("remove a record that is not to be kept", "STREAM.MSG.DELETE", TASKS_STREAM)
+    table.ask("remove a tie to a task that is gone", "STREAM.MSG.DELETE", DEPS_STREAM)
     table.ask("take out an item that stands for nothing", "STREAM.MSG.DELETE", *streams)
     table.ask("forget what a task that has ended waited for", "STREAM.PURGE", DEPS_STREAM)
     if scope.makes is not False:
@@ -295,6 +297,7 @@ def _admin(table: _Table, scope: Scope) -> None:
     consumers = tuple(f"{stream}.{CONSUMER}" for stream in streams)
     everything = (TASKS_STREAM, *_SIDE_STREAMS, _ELECTIONS, _UNIQUE, *streams)
     _viewer(table, scope)
+    _read_whole_store(table)
     _make(table, *everything)
     table.ask("remove queues", "STREAM.DELETE", *streams)
     table.ask("empty them, and the task store", "STREAM.PURGE", TASKS_STREAM, *_SIDE_STREAMS, *streams)
@@ -317,6 +320,12 @@ def _admin(table: _Table, scope: Scope) -> None:
 def _read(table: _Table, *streams: str) -> None:
     table.ask("read from the leader", "STREAM.MSG.GET", *streams)
     table.ask("read many at once", "DIRECT.GET", *streams)
+
+
+def _read_whole_store(table: _Table) -> None:
+    # Not for a viewer: a consumer may have its messages delivered anywhere, to handlers too.
+    for verb in ("CREATE", "MSG.NEXT", "DELETE"):
+        table.ask("read the whole task store by a consumer of one's own", f"CONSUMER.{verb}", f"{TASKS_STREAM}.*")
 
 
 def _make(table: _Table, *streams: str) -> None:

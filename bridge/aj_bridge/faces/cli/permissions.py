@@ -19,7 +19,7 @@ from aj_sdk.permissions import Act, Grant, Replies, Role, Scope, grants, replies
 from aj_sdk.wire.names import CATCH_ALL, check_name
 from aj_sdk.wire.times import format_duration, to_timedelta_ns
 
-__all__ = ["command", "permissions"]
+__all__ = ["User", "command", "permissions"]
 
 _USER: Final = re.compile(r"[A-Za-z0-9_.@-]{1,128}")
 _NKEY: Final = re.compile(r"U[A-Z2-7]{55}")
