@@ -17,6 +17,7 @@ case = GROUP.case
 _DEADLINE: Final = "4-the-deadline"
 _INTERIM: Final = "8-interim-replies-and-cancelling"
 _SOON_MS: Final = 500
+_QUIET_S: Final = 0.7
 _PAST: Final = "2001-01-01T00:00:00Z"
 _FAR: Final = "2999-01-01T00:00:00Z"
 
@@ -80,6 +81,17 @@ async def _automatic(stand: Stand) -> None:
     answer = await stand.order("sleep", ms=1200, interim_ms=400)
     succeeded(answer)
     says("" in answer.shares, "an interim reply whose AJ-Progress is empty", answer.text)
+
+
+@case("outcome-last", Level.SHOULD, _INTERIM, "sends nothing more after the outcome, no heartbeat either")
+async def _outcome_last(stand: Stand) -> None:
+    subject = await stand.shared()
+    sent = request(stand.type, b'{"do": "heartbeat", "every_ms": 50, "ms": 200}', interim_ms=300)
+    async with stand.inbox() as inbox:
+        await stand.send(subject, sent, inbox)
+        succeeded(await inbox.answer(10 * stand.patience))
+        more = await inbox.next(_QUIET_S)
+    says(more is None, "nothing after the outcome", "" if more is None else more.text)
 
 
 @case("progress", Level.SHOULD, _INTERIM, "tells how much is done, from 0 to 1")
