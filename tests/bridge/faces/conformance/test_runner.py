@@ -90,6 +90,23 @@ async def test_a_defect_is_found_by_the_cases_meant_for_it(defect: str) -> None:
     assert report.passed == (not broken)
 
 
+@server
+@long
+async def test_what_a_plain_responder_leaves_out_is_found_by_the_cases_that_are_no_must() -> None:
+    wanted = [case for case in CASES if case.name not in MUSTS]
+    report = await run_cases((*WRONG, "beats-on"), wanted, task_type="email:new", patience=TIMEOUT_FACTOR)
+    broken = {verdict.case.name for verdict in report.verdicts if verdict.outcome is Outcome.FAILED}
+    assert broken == {
+        "cancel",
+        "headers-seen",
+        "heartbeat-automatic",
+        "messagepack",
+        "outcome-last",  # it does not stop its heartbeats
+        "progress",
+    }
+    assert report.passed
+
+
 def conformance(*arguments: str) -> tuple[int, str, str]:
     done = CliRunner().invoke(
         aj_bridge_group(), ["conformance", *arguments], standalone_mode=False, catch_exceptions=True

@@ -108,11 +108,22 @@ async def do(order: dict[str, Any], payload: bytes, task: Any, asked: dict[str, 
         case "progress":
             if DEFECT == "always-interim":
                 await msg._client.publish(msg.reply, b"", headers={"AJ-Progress": "0.5"})
+        case "heartbeat" if "AJ-Heartbeat-Ms" in asked:
+            beats = asyncio.create_task(beat(msg, order["every_ms"] / 1000))
+            await asyncio.sleep(order["ms"] / 1000)
+            if DEFECT != "beats-on":
+                beats.cancel()
         case "headers":
             return json.dumps({"headers": asked, "id": task["id"], "type": task["type"], "tries": tries}).encode()
         case "deadline":
             return json.dumps({"timeout_ms": None, "protocol": asked.get("AJ-Protocol")}).encode()
     return b"{}"
+
+
+async def beat(msg: Msg, seconds: float) -> None:
+    while True:
+        await msg._client.publish(msg.reply, b"", headers={"AJ-Progress": ""})
+        await asyncio.sleep(seconds)
 
 
 async def answer(msg: Msg) -> None:
