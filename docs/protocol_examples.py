@@ -15,8 +15,11 @@ from aj_bridge.core.decision import Park
 from aj_bridge.core.retry import POLICIES
 from aj_bridge.core.settle import settle
 from aj_schemas import load, vectors
+from aj_sdk import discovery
 from aj_sdk.dead import DeadLetters
+from aj_sdk.discovery import Endpoint, EndpointStats, ServiceDescription
 from aj_sdk.enqueue import enqueue
+from aj_sdk.handler_service import HANDLER_SERVICE
 from aj_sdk.jetstream import JetStream
 from aj_sdk.store import Store
 from aj_sdk.streams import dead_config
@@ -85,6 +88,7 @@ def sections() -> dict[str, str]:
         "deadlines": _deadlines(),
         "interim": _interim(),
         "long-call": _long_call(),
+        "discovery": _discovery(),
         "task-new": _vector("task-state-new"),
         "task-active": _vector("task-state-active"),
         "task-retry": _vector("task-state-retry"),
@@ -234,6 +238,36 @@ def _long_call() -> str:
         shown = _sent(headers) + (f" `{body.decode()}`" if body else "")
         rows.append((f"{at} s", shown, f"{patience.limit:g} s"))
     return _table(("at", "what is sent", "the bridge then waits until"), rows)
+
+
+def _discovery() -> str:
+    service = ServiceDescription(
+        name=HANDLER_SERVICE,
+        id=BRIDGE,
+        version="1.4.0",
+        started_ns=_active().created_ns,
+        description="Sends e-mails",
+        metadata={"aj.language": "perl"},
+        endpoints=(
+            Endpoint(
+                name="run",
+                subject=names.handler_subject("email:new"),
+                queue_group=names.HANDLER_QUEUE_GROUP,
+                metadata={"aj.type": "email:new"},
+            ),
+        ),
+    )
+    stats = EndpointStats(
+        requests=7, errors=1, last_error="mailbox full", processing_ns=90_000_000, data={"in_flight": 2}
+    )
+    parts = []
+    for verb in ("PING", "INFO", "STATS"):
+        asked = [subject for subject in discovery.subjects(service) if f".{verb}" in subject]
+        body = discovery.answer(asked[0], service, [stats])
+        assert body is not None
+        shown = ", ".join(f"`{subject}`" for subject in asked)
+        parts.append(f"To {shown}:\n\n{_code(_indented(body), 'json')}")
+    return "\n\n".join(parts)
 
 
 def _deadlines() -> str:

@@ -9,7 +9,7 @@ use Encode 'encode_utf8';
 use IO::Select;
 use JSON::PP;
 use MIME::Base64 'decode_base64';
-use POSIX ':sys_wait_h';
+use POSIX qw(strftime);
 use Time::HiRes 'time';
 use Time::Local 'timegm';
 use nats;
@@ -27,17 +27,47 @@ my (%calls, @waiting);    # calls by the number of the child's pipe; requests th
 my $stopping = 0;
 $SIG{TERM} = $SIG{INT} = sub { $stopping ||= time };
 
+my $id      = join '', map { ('A' .. 'Z', 'a' .. 'z', 0 .. 9)[ rand 62 ] } 1 .. 22;
+my $started = strftime '%Y-%m-%dT%H:%M:%SZ', gmtime;
+my %done    = (num_requests => 0, num_errors => 0, last_error => '', processing_time => 0);
+
+my @asked_for = map { my $verb = $_; map { "\$SRV.$verb$_" } '', '.aj-handler', ".aj-handler.$id" } qw(PING INFO STATS);
 my $nats = nats->new(
     url           => $ENV{NATS_URL} || 'nats://127.0.0.1:4222',
-    subscriptions => [ [ $subject, $group, \&request ], [ 'CHORIA_AJ.CI.*', '', \&cancel ] ],
+    subscriptions => [
+        [ $subject, $group, \&request ],
+        [ 'CHORIA_AJ.CI.*', '', \&cancel ],
+        map { [ $_, '', \&show ] } @asked_for,
+    ],
 );
+
+# Somebody wants to know who is there, and what he has done.
+sub show {
+    my ($on, $reply) = @_;
+    my ($verb) = $on =~ /^\$SRV\.([A-Z]+)/;
+    my %endpoint = (name => 'run', subject => $subject, queue_group => $group);
+    my %all = (name => 'aj-handler', id => $id, version => '1.0.0', metadata => { 'aj.language' => 'perl' });
+    $all{type} = 'io.nats.micro.v1.' . lc($verb) . '_response';
+    if ($verb eq 'INFO') {
+        $all{description} = 'Handles tasks';
+        $all{endpoints} = [ { %endpoint, metadata => { 'aj.type' => $type } } ];
+    }
+    if ($verb eq 'STATS') {
+        my $average = $done{num_requests} ? int $done{processing_time} / $done{num_requests} : 0;
+        my %figures = (%done, processing_time => int $done{processing_time}, average_processing_time => $average);
+        $all{started} = $started;
+        $all{endpoints} = [ { %endpoint, %figures, data => { in_flight => scalar keys %calls } } ];
+    }
+    $nats->publish($reply, [], encode_json(\%all)) if length $reply;
+    return;
+}
 
 sub request {
     my ($on, $reply, $pairs, $body) = @_;
     return if !length $reply;
     my %headers = map { @$_ } reverse @$pairs;    # of several with a name the first counts
     my %found   = map { lc $_ => $headers{$_} } keys %headers;
-    my %call = (reply => $reply, headers => \%headers, found => \%found, body => $body, until => deadline(\%found));
+    my %call = (reply => $reply, headers => \%headers, found => \%found, body => $body, until => deadline(\%found), began => time);
     @waiting < 10_000 ? push @waiting, \%call : answer(\%call, { error => 'too many requests wait' });
     begin() while @waiting && keys %calls < $AT_ONCE;
     return;
@@ -159,6 +189,12 @@ sub finish {
 
 sub answer {
     my ($call, $said) = @_;
+    $done{num_requests}++;
+    $done{processing_time} += 1e9 * (time - $call->{began});
+    if (defined(my $wrong = $said->{terminate} // $said->{error})) {
+        $done{num_errors}++;
+        $done{last_error} = $wrong;
+    }
     my @headers;
     push @headers, [ 'AJ-Terminate', text($said->{terminate}) ] if defined $said->{terminate};
     push @headers, [ $said->{named} // 'AJ-Error', text($said->{error}) ] if defined $said->{error};

@@ -8,8 +8,10 @@ from typing import Any, Final
 
 from aj_bridge.faces.conformance.cases import Broken, Group, Level
 from aj_bridge.faces.conformance.claims import failed, says, succeeded
-from aj_bridge.faces.conformance.frames import Frame, request
+from aj_bridge.faces.conformance.frames import Frame, Request, request
 from aj_bridge.faces.conformance.stand import Gone, Stand
+from aj_sdk.discovery import discovery_subject
+from aj_sdk.wire.names import HANDLER_QUEUE_GROUP
 
 __all__ = ["GROUP"]
 
@@ -81,6 +83,25 @@ async def _queue_group_name(stand: Stand) -> None:
     await stand.start(stand.type, queue_group="audit", beside=await stand.listeners(subject))
     frames = await _burst(stand, subject, 5, {"do": "echo"}, answers=10)
     says(len(frames) == 10, "two answers to each of 5 requests, one from each group", f"{len(frames)} answers")
+
+
+@case("found", Level.MAY, "being-found", "shows itself as a NATS micro service, with its subject and group")
+async def _found(stand: Stand) -> None:
+    subject = await stand.shared()
+    seen: list[tuple[str, str]] = []
+    async with stand.inbox() as inbox:
+        await stand.send(discovery_subject("INFO"), Request(headers={}, body=b"", invocation=""), inbox)
+        with contextlib.suppress(Gone):  # nobody shows itself
+            while (frame := await inbox.next(stand.patience)) is not None:
+                seen += _endpoints(frame.body)
+    says((subject, HANDLER_QUEUE_GROUP) in seen, f"an endpoint on {subject} in the group q", f"the endpoints {seen}")
+
+
+def _endpoints(body: bytes) -> list[tuple[str, str]]:
+    try:
+        return [(str(each["subject"]), str(each["queue_group"])) for each in json.loads(body)["endpoints"]]
+    except (ValueError, TypeError, KeyError):
+        return []
 
 
 @case("same-id-again", Level.MUST, _AGAIN, "takes a task that it had before, on the same try and on the next")

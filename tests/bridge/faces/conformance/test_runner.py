@@ -98,6 +98,7 @@ async def test_what_a_plain_responder_leaves_out_is_found_by_the_cases_that_are_
     broken = {verdict.case.name for verdict in report.verdicts if verdict.outcome is Outcome.FAILED}
     assert broken == {
         "cancel",
+        "found",
         "headers-seen",
         "heartbeat-automatic",
         "messagepack",
