@@ -22,6 +22,7 @@ from nats.aio.client import Client as NatsClient
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from aj_sdk.again import Again
 from aj_sdk.calling import begin, within_deadline
 from aj_sdk.connect import ConnectionFlags, ConnectOptions, connect, resolve_connection
 from aj_sdk.discovery import EndpointStats
@@ -151,7 +152,8 @@ class Runner:
         self._signs = Signs(self._publish)
         self._lifespan = Lifespan(chosen.common.lifespan)
         self._begun: Any = None
-        self._signing: asyncio.Task[None] | None = None
+        self._keeping: list[asyncio.Task[None]] = []
+        self._again: Again
         self._told: Subscription | None = None
         self._shown: HandlerService | None = None
         self._connection: NatsClient
@@ -205,7 +207,11 @@ class Runner:
         try:
             if not await self._set_up():
                 return self
-            self._signing = asyncio.create_task(self._signs.keep(), name="signs of life")
+            self._again = Again(self._connection)
+            self._keeping = [
+                asyncio.create_task(self._signs.keep(), name="signs of life"),
+                asyncio.create_task(self._again.keep(), name="answers once more"),
+            ]
             self._told = await self._connection.subscribe(UNWANTED_SUBJECTS, cb=self._on_unwanted)
             for lane in self._lanes:
                 lane.subscription = await self._connection.subscribe(
@@ -260,8 +266,8 @@ class Runner:
         finally:
             for request in self._requests:
                 request.cancel()
-            if self._signing is not None:
-                self._signing.cancel()
+            for keeping in self._keeping:
+                keeping.cancel()
             await self._lifespan.end()
             self._threads.close()
             if isinstance(self._given, ConnectOptions):
@@ -408,6 +414,7 @@ class Runner:
             await self._connection.publish(subject, response.body, headers=response.headers)
         except nats.errors.Error as err:
             _LOG.warning("an answer of %s could not be sent: %s", lane.service.shown, err)
+        self._again.sent(subject, response.body, response.headers)
 
     async def _reply(self, lane: _Lane, task: Task) -> Reply:
         """Call the handler when there is a slot for it, within the deadline."""

@@ -40,6 +40,7 @@ OWN: Final = (
     CONCURRENCY := "bridge_concurrency",
     PAUSED := "bridge_paused",
     TRACE_DROPPED := "bridge_trace_dropped_total",
+    TOO_LARGE := "bridge_task_too_large_total",
     STRAY_REPLIES := "bridge_stray_replies_total",
     IN_HAND := "bridge_in_hand",
     RUNNING := "bridge_running",

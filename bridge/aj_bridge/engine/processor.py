@@ -425,6 +425,8 @@ class Processor:
             self._parts.meter.inc(m.PAST_MAX_TRIES, queue=self._name)
         elif event is Event.PARENT_FAILED:
             self._parts.meter.inc(m.DEPENDENCIES_FAILED)
+        elif event is Event.TOO_LARGE:
+            self._parts.meter.inc(m.TOO_LARGE, queue=self._name)
 
     async def _after_refusal(self, held: Held, lost: Lost) -> None:
         # Somebody else wrote. A final record is finished with, so that its item does not hold a slot for a lease;

@@ -88,6 +88,12 @@ FAMILIES: Final[tuple[Family, ...]] = (
         "Calls of tasks whose trace context was malformed, and was left out.",
         _HANDLER,
     ),
+    Family(
+        Kind.COUNTER,
+        "bridge_task_too_large_total",
+        "Tasks ended because a result (or the record by itself) is too large to be saved.",
+        _QUEUE,
+    ),
     Family(Kind.COUNTER, "bridge_stray_replies_total", "Replies that nobody waited for: late ones, second ones."),
     Family(Kind.GAUGE, "bridge_in_hand", "Items that the bridge has in hand.", _QUEUE),
     Family(Kind.GAUGE, "bridge_running", "Those of them that have a slot; the others wait for one.", _QUEUE),

@@ -766,7 +766,7 @@ async def test_an_item_under_an_impossible_name_is_quarantined() -> None:
 
 @virtual_time
 async def test_a_result_that_does_not_fit_terminates_the_task() -> None:
-    async with one_bridge(max_payload=2000) as (here, _):
+    async with one_bridge(max_payload=2000) as (here, bridge):
         here.handlers.answers("t", Completed(b"x" * 1900))
         here.enqueue("a")
         (record,) = await here.ended("a")
@@ -774,6 +774,7 @@ async def test_a_result_that_does_not_fit_terminates_the_task() -> None:
     assert here.states("a") == ["new", "active", "terminated"]
     assert "a message takes 2000" in record.last_err
     assert record.result is None
+    assert bridge.meter.counts[m.TOO_LARGE] == 1
     assert ("terminated", QUEUE, "a") in here.world.dead
 
 
