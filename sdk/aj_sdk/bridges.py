@@ -30,6 +30,7 @@ from aj_sdk.wire.times import NS_PER_S
 __all__ = ["SERVICE", "Bridges", "SilentBridge"]
 
 SERVICE: Final = "aj-bridge"
+_MAX_DIGITS: Final = 9
 """The name of the micro service that a bridge is."""
 
 
@@ -158,7 +159,11 @@ class Bridges:
         headers = reply.headers or {}
         if H_SERVICE_ERROR in headers:
             code = headers.get(H_SERVICE_ERROR_CODE, "")
-            raise RefusedError(f"bridge {who}", int(code) if code.isdecimal() else 0, headers[H_SERVICE_ERROR])
+            raise RefusedError(
+                f"bridge {who}",
+                int(code) if code.isdecimal() and len(code) < _MAX_DIGITS else 0,
+                headers[H_SERVICE_ERROR],
+            )
         return BridgeStatus.from_wire(reply.data)
 
     async def _look(self, who: str) -> BridgeStatus | SilentBridge:

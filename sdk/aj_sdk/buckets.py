@@ -33,6 +33,7 @@ ELECTION_TERM_NS: Final = 10 * NS_PER_S
 
 _OPERATION: Final = "KV-Operation"
 _MARKER: Final = "Nats-Marker-Reason"
+_MAX_DIGITS: Final = 12
 _TTL: Final = "Nats-TTL"
 
 
@@ -189,4 +190,4 @@ def _is_marker(message: StoredMessage) -> bool:
 
 def _ttl_ns(message: StoredMessage) -> int | None:
     text = (find_header(message.headers, _TTL) or "").removesuffix("s")
-    return int(text) * NS_PER_S if text.isascii() and text.isdigit() else None
+    return int(text) * NS_PER_S if text.isascii() and text.isdigit() and len(text) < _MAX_DIGITS else None

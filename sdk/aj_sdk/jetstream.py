@@ -149,7 +149,7 @@ class JetStream:
             message = await self.transport.request(f"{self.prefix}.{verb}", body, timeout=patience_s)
             try:
                 answer = msgspec.json.decode(message.data, type=dict[str, Any])
-            except msgspec.DecodeError as err:
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
                 raise RefusedError(verb, 0, f"an answer that is not JSON: {err}") from err
             error = answer.get("error")
             if not error:

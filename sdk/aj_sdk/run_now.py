@@ -12,7 +12,8 @@ from aj_sdk.enqueue import loaded
 from aj_sdk.errors import RefusedError
 from aj_sdk.jetstream import EXPECTED_LAST_SUBJECT_SEQUENCE, WRONG_LAST_SEQUENCE
 from aj_sdk.store import Store
-from aj_sdk.wire.names import H_DUE, item_subject, queue_stream
+from aj_sdk.wire.item import read_due
+from aj_sdk.wire.names import item_subject, queue_stream
 from aj_sdk.wire.state import TaskState
 from aj_sdk.wire.task import TaskRecord
 
@@ -84,9 +85,7 @@ async def _waits_inside(store: Store, task: TaskRecord) -> int | None:
         return None
     if item is None:
         return None
-    due = item.headers.get(H_DUE, "")
-    later = due.isascii() and due.isdigit() and int(due) > store.now_ns()
-    return item.sequence if later or task.state is TaskState.RETRY else None
+    return item.sequence if read_due(item.headers) > store.now_ns() or task.state is TaskState.RETRY else None
 
 
 async def _publish_again(store: Store, task: TaskRecord, sequence: int) -> bool:

@@ -9,6 +9,9 @@ __all__ = ["DEFAULT_SERVER", "mask_url", "split_servers"]
 
 DEFAULT_SERVER: Final = "nats://127.0.0.1:4222"
 
+_MAX_SHOWN: Final = 200
+"""Characters of a URL that an error repeats, its secrets masked."""
+
 _PORTS: Final = {"nats": 4222, "tls": 4222, "ws": 80, "wss": 443}
 
 
@@ -45,7 +48,7 @@ def split_servers(text: str) -> tuple[tuple[str, ...], str, str | None]:
             server, identity = _split_url(url)
         except ValueError as err:
             # A comma in a password cuts the URL in two, and leaves its beginning without the @ that shows it.
-            shown = repr(mask_url(url)) if "@" in url or "@" not in text else "one of the URLs"
+            shown = repr(mask_url(url)[:_MAX_SHOWN]) if "@" in url or "@" not in text else "one of the URLs"
             faults.append(f"{shown}: {err}")
             continue
         servers.append(server)

@@ -9,12 +9,15 @@ from typing import Final
 import msgspec
 
 from aj_sdk.wire.codec import decode_json, decode_map, encode_json
-from aj_sdk.wire.names import is_name
+from aj_sdk.wire.headers import find_header
+from aj_sdk.wire.names import H_DUE, is_name
 
-__all__ = ["KEYS", "WorkItem"]
+__all__ = ["KEYS", "WorkItem", "read_due"]
 
 KEYS: Final[Mapping[str, bool]] = {"kind": False, "job": True}
 _TASK: Final = 0
+_MAX_DIGITS: Final = 19
+"""Of 64 bits of nanoseconds."""
 
 
 class WorkItem(msgspec.Struct, frozen=True):
@@ -47,6 +50,12 @@ class WorkItem(msgspec.Struct, frozen=True):
     def to_wire(self) -> bytes:
         """Write the item as JSON."""
         return encode_json({"kind": _TASK, "job": self.task_id})
+
+
+def read_due(headers: Mapping[str, str] | None) -> int:
+    """Read before when an item is not to run, nanoseconds since the epoch; 0 where it does not say, or not so."""
+    text = find_header(headers, H_DUE) or ""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS else 0
 
 
 class _Plain(msgspec.Struct, forbid_unknown_fields=True):

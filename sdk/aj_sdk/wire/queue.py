@@ -32,6 +32,7 @@ DEFAULT_LEASE_NS: Final = 30 * NS_PER_S
 _HOUR_NS: Final = 3600 * NS_PER_S
 _MIN_LEASE_NS: Final = 200 * NS_PER_MS
 _MAX_REPLICAS: Final = 5
+_MAX_DIGITS: Final = 19
 MAX_WEIGHT: Final = 1000
 
 META_LEASE: Final = "aj.lease"
@@ -230,4 +231,4 @@ def read_settings(name: str, stream: Mapping[str, Any], consumer: Mapping[str, A
 
 def _weight(text: str) -> int:
     # Whatever else stands there was not written by us.
-    return min(max(int(text), 1), MAX_WEIGHT) if text.isascii() and text.isdigit() else 1
+    return min(max(int(text), 1), MAX_WEIGHT) if text.isascii() and text.isdigit() and len(text) < _MAX_DIGITS else 1

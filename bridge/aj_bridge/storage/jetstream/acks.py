@@ -9,7 +9,18 @@ import msgspec
 
 from aj_sdk.wire.stamp import ItemRef
 
-__all__ = ["ACK", "NAK", "PROGRESS", "TERM", "nak_after", "read_ack_subject", "read_deleted", "read_pending", "term"]
+__all__ = [
+    "ACK",
+    "NAK",
+    "PROGRESS",
+    "TERM",
+    "nak_after",
+    "read_ack_subject",
+    "read_deleted",
+    "read_exhausted",
+    "read_pending",
+    "term",
+]
 
 ACK: Final = b"+ACK"
 NAK: Final = b"-NAK"
@@ -21,9 +32,17 @@ _V1_TOKENS: Final = 9
 _V2_MIN_TOKENS: Final = 11
 
 
+_MAX_DIGITS: Final = 20
+
+
 class _Terminated(msgspec.Struct):
     stream_seq: int
     reason: str = ""
+
+
+class _Exhausted(msgspec.Struct):
+    stream: str
+    stream_seq: int
 
 
 def read_ack_subject(subject: str) -> ItemRef | None:
@@ -37,7 +56,7 @@ def read_ack_subject(subject: str) -> ItemRef | None:
         delivered, sequence = tokens[6], tokens[7]
     else:
         return None
-    if not (delivered.isascii() and delivered.isdigit() and sequence.isascii() and sequence.isdigit()):
+    if not (_is_number(delivered) and _is_number(sequence)):
         return None
     return ItemRef(int(sequence), int(delivered))
 
@@ -46,7 +65,7 @@ def read_pending(subject: str) -> int:
     """Read how many items nobody had been handed when this one was delivered; 0 when it can't be told."""
     tokens = subject.split(".")
     pending = tokens[_V1_TOKENS - 1] if len(tokens) == _V1_TOKENS else tokens[10] if len(tokens) > 10 else ""
-    return int(pending) if pending.isascii() and pending.isdigit() else 0
+    return int(pending) if _is_number(pending) else 0
 
 
 def read_deleted(advisory: bytes) -> int | None:
@@ -55,10 +74,22 @@ def read_deleted(advisory: bytes) -> int | None:
     Source: nats-server's consumer.go; the reason of a `+TERM` is whatever its sender wrote.
     """
     try:
-        read = msgspec.json.decode(advisory, type=_Terminated)
-    except msgspec.DecodeError:
+        read = _read_terminated(advisory)
+    except _UNREADABLE:
         return None
     return read.stream_seq if read.reason == _DELETED else None
+
+
+def read_exhausted(advisory: bytes) -> tuple[str, int] | None:
+    """Read of which message, by its stream and its sequence, an advisory MAX_DELIVERIES says that nobody gets it again.
+
+    None for what is no advisory.
+    """
+    try:
+        read = _read_exhausted(advisory)
+    except _UNREADABLE:
+        return None
+    return read.stream, read.stream_seq
 
 
 def nak_after(delay_ns: int) -> bytes:
@@ -69,3 +100,12 @@ def nak_after(delay_ns: int) -> bytes:
 def term(reason: str) -> bytes:
     """Return the word that takes an item out for good; the reason shows in the server's advisory."""
     return TERM + b" " + reason.replace("\r", " ").replace("\n", " ").encode("utf-8", "replace")[:512]
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS
+
+
+_read_terminated: Final = msgspec.json.Decoder(_Terminated).decode
+_read_exhausted: Final = msgspec.json.Decoder(_Exhausted).decode
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)

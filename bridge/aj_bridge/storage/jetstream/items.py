@@ -21,7 +21,8 @@ from aj_sdk.jetstream import JetStream
 from aj_sdk.store import Store
 from aj_sdk.transport import Message, Subscription
 from aj_sdk.wire.codec import encode_json
-from aj_sdk.wire.names import CONSUMER, H_DUE, H_SILENT, queue_stream, task_id_of_subject
+from aj_sdk.wire.item import read_due
+from aj_sdk.wire.names import CONSUMER, H_SILENT, queue_stream, task_id_of_subject
 from aj_sdk.wire.queue import QueueSettings
 from aj_sdk.wire.times import NS_PER_S
 
@@ -214,7 +215,6 @@ class JetStreamItems:
             break
         # These headers are the server's and ours, always spelled this way.
         headers = message.headers or {}
-        due = headers.get(H_DUE, "")
         self._ready.append(
             Claim(
                 queue=self.settings.name,
@@ -225,7 +225,7 @@ class JetStreamItems:
                 token=message.reply,
                 fired="Nats-Scheduler" in headers,
                 silent=headers.get(H_SILENT, ""),
-                due_ns=int(due) if due.isascii() and due.isdigit() else 0,
+                due_ns=read_due(headers),
             )
         )
         self._wake.set()

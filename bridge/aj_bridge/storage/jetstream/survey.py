@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from aj_bridge.core.sweep import Whereabouts
+from aj_bridge.storage.jetstream.acks import read_exhausted
 from aj_bridge.storage.jetstream.notices import JetStreamNotices
 from aj_bridge.storage.jetstream.reading import open_reading
 from aj_bridge.storage.protocols import SweptItem
@@ -49,11 +50,6 @@ _EXHAUSTED: Final = "ADVISORY.CONSUMER.MAX_DELIVERIES"
 _REMEMBERED: Final = 10_000
 _READ_AGAIN_S: Final = 600.0
 """How long after a refused consumer none is tried."""
-
-
-class _Exhausted(msgspec.Struct):
-    stream: str
-    stream_seq: int
 
 
 class _Progress(msgspec.Struct, frozen=True):
@@ -100,12 +96,9 @@ class JetStreamSurvey:
 
     def on_exhausted(self, message: Message) -> None:
         """Take down an advisory: the deliveries of an item are used up, and it stays where it is, unseen."""
-        try:
-            advisory = msgspec.json.decode(message.data, type=_Exhausted)
-        except msgspec.DecodeError:
-            return
-        if advisory.stream.startswith(QUEUE_STREAM_PREFIX):
-            self._exhausted[queue_of_stream(advisory.stream), advisory.stream_seq] = None
+        stream, sequence = read_exhausted(message.data) or ("", 0)
+        if stream.startswith(QUEUE_STREAM_PREFIX):
+            self._exhausted[queue_of_stream(stream), sequence] = None
             while len(self._exhausted) > _REMEMBERED:
                 del self._exhausted[next(iter(self._exhausted))]
 
