@@ -223,7 +223,7 @@ async def test_when_the_program_ends_it_is_not_kept_by_a_function_that_hangs() -
     go.set()
 
 
-@pytest.mark.parametrize("wrong", [lambda task, call_next: None, print, int, 7, None], ids=repr)
+@pytest.mark.parametrize("wrong", [lambda task, call_next: None, print, int, 7, None], ids=list("abcde"))
 def test_what_is_no_coroutine_function_is_refused(wrong: Any) -> None:
     services = Services()
     with pytest.raises(UsageError, match="can't be a middleware: it must be `async def"):
