@@ -223,6 +223,7 @@ async def administer(roles: Roles) -> None:
         "ajc task retry waits",
         "ajc task retry running",
         "ajc task retry running --force",
+        "ajc task cancel running",
         "ajc task delete waits -f",
         "ajc task delete --type work --state terminated -f",
         "ajc task configure 2h 1",
