@@ -98,8 +98,8 @@ def guess(value: object) -> str | None:
         whole = all(key in value for key in required) and kind in (None, value.get("type"))
         return whole, known, len(required)
 
-    best = max(names(), key=fits)
-    return best if fits(best)[1] else None
+    # One that asks for nothing takes anything: it must know a key at least.
+    return max((name for name in names() if fits(name)[1]), key=fits, default=None)
 
 
 def _load(name: str) -> Mapping[str, Any]:

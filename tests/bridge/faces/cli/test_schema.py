@@ -41,6 +41,10 @@ def test_guesses_what_the_golden_vectors_are() -> None:
             assert guess(json.loads(vector["text"])) == vector["kind"], vector["name"]
 
 
+def test_guesses_what_is_meant_where_a_key_is_missing() -> None:
+    assert guess({"id": "t1", "type": "email:new"}) == "task"
+
+
 @pytest.mark.parametrize("value", [None, [], "text", {}, {"x-unknown": 1}])
 def test_guesses_nothing_where_nothing_is_known(value: object) -> None:
     assert guess(value) is None
@@ -60,7 +64,7 @@ def test_an_error_names_the_path_in_the_file(tmp_path: Path) -> None:
     code, out, _ = schema("validate", str(file))
     assert code == 1
     assert f"{file}: $.dependencies[1]: " in out
-    assert f"{file}: $.tries: '1' is not of type 'integer'" in out
+    assert f'{file}: $.tries: "1" is not of type integer' in out
     assert out.endswith("is no valid task; name another schema with --schema\n")
 
 
