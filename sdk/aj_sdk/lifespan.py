@@ -40,33 +40,48 @@ class Lifespan:
 
     Args:
         function: what to run; None for nothing, so that whoever runs handlers need not ask.
+
+    Attributes:
+        value: what it yielded; None before, and where there is nothing to run.
     """
 
     def __init__(self, function: LifespanFunction | None) -> None:
         self._function = function
         self._over = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self.value: Any = None
 
-    async def begin(self) -> Any:
+    async def begin(self, unless: asyncio.Event | None = None) -> bool:
         """Run it up to its `yield`. Cancelled meanwhile, it is cancelled too.
 
+        Args:
+            unless: set when the program is to end, which may be long before it has begun; None for never.
+
         Returns:
-            What it yielded; None where there is nothing to run.
+            Whether it began, or there is nothing to run; else it was cancelled.
 
         Raises:
             LifespanError: it failed, or ended without a yield.
         """
         if self._function is None:
-            return None
-        began: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+            return True
+        began = asyncio.Event()
         self._task = asyncio.create_task(self._run(self._function, began), name="lifespan")
+        waits = [asyncio.create_task(each.wait()) for each in (began, unless) if each is not None]
         try:
-            await asyncio.wait({began, self._task}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({self._task, *waits}, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
             await self._give_up()
             raise
-        if began.done():
-            return began.result()
+        finally:
+            for each in waits:
+                each.cancel()
+        if began.is_set():
+            return True
+        if not self._task.done():
+            await self._give_up()
+            self._task = None
+            return False
         task, self._task = self._task, None
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         _log.error("the lifespan of the handlers failed at its start", exc_info=error)
@@ -93,7 +108,7 @@ class Lifespan:
         self._task.cancel()
         await asyncio.wait({self._task}, timeout=1.0)
 
-    async def _run(self, function: LifespanFunction, began: asyncio.Future[Any]) -> None:
-        async with contextlib.asynccontextmanager(function)() as value:
-            began.set_result(value)
+    async def _run(self, function: LifespanFunction, began: asyncio.Event) -> None:
+        async with contextlib.asynccontextmanager(function)() as self.value:
+            began.set()
             await self._over.wait()

@@ -151,7 +151,6 @@ class Runner:
         self._unwanted = UnwantedCalls()
         self._signs = Signs(self._publish)
         self._lifespan = Lifespan(chosen.common.lifespan)
-        self._begun: Any = None
         self._keeping: list[asyncio.Task[None]] = []
         self._again: Again
         self._told: Subscription | None = None
@@ -205,7 +204,7 @@ class Runner:
         else:
             self._connection = self._given
         try:
-            if not await self._set_up():
+            if not await self._lifespan.begin(self._asked):
                 return self
             self._again = Again(self._connection)
             self._keeping = [
@@ -232,22 +231,6 @@ class Runner:
                 raise NotConnectedError(f"subscribing failed: {err}") from err
             raise
         return self
-
-    async def _set_up(self) -> bool:
-        """Begin the lifespan; False when we were asked to stop meanwhile, which may be long before it is done."""
-        beginning = asyncio.create_task(self._lifespan.begin())
-        asked = asyncio.create_task(self._asked.wait())
-        try:
-            await asyncio.wait({beginning, asked}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            asked.cancel()
-            if not beginning.done():
-                beginning.cancel()
-                await asyncio.wait({beginning})
-        if beginning.cancelled():
-            return False
-        self._begun = beginning.result()
-        return True
 
     async def _show(self) -> None:
         self._shown = HandlerService(
@@ -382,7 +365,7 @@ class Runner:
             now_ns=now_ns,
             arrived=arrived,
             logger=lane.service.logger,
-            lifespan=self._begun,
+            lifespan=self._lifespan.value,
         )
         if isinstance(opened, Task):
             try:

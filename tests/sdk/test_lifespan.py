@@ -191,6 +191,21 @@ async def test_what_began_is_ended_when_the_next_one_fails(services: Services, s
     assert seen == ["begins", "ends"]
 
 
+async def test_a_bridge_that_is_stopped_meanwhile_does_not_wait_for_its_beginning() -> None:
+    services, stop = Services(), asyncio.Event()
+
+    @services.lifespan
+    async def lifespan() -> AsyncIterator[None]:
+        stop.set()
+        await asyncio.Event().wait()
+        yield
+
+    services.service("t")(lambda task: None)
+    functions = Functions(Clock(), Hearing().teller())
+    await functions.begin(services, stop)
+    await functions.close()
+
+
 async def test_what_goes_wrong_at_its_end_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     async def failing() -> AsyncIterator[None]:
         yield

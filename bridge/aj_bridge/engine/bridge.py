@@ -248,7 +248,8 @@ class Bridge:
             dispatch, asked = journaled(dispatch, self._journal), JournaledPeers(peers, self._journal)
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(functions.close)
-            await functions.begin(route.service for route in self.options.router.routes if route.service is not None)
+            services = [route.service for route in self.options.router.routes if route.service is not None]
+            await functions.begin(services, self._stop)
             for queue in self.options.queues:
                 self._lines.append(await stack.enter_async_context(self._line(queue, asked, dispatch)))
             stack.callback(self._slots.close)

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final
 
 from aj_bridge.engine.clock import Clock
 from aj_bridge.engine.progress import ProgressTeller
@@ -41,23 +41,26 @@ class Functions:
         self._teller = teller
         self._threads = Threads()
         self._overdue = 0
-        self._lifespans: list[Lifespan] = []
-        self._begun: dict[int, Any] = {}
+        self._lifespans: dict[int, Lifespan] = {}
 
-    async def begin(self, services: Iterable[Service]) -> None:
+    async def begin(self, services: Iterable[Service], unless: asyncio.Event | None = None) -> None:
         """Set up what the functions need.
+
+        Args:
+            services: the functions.
+            unless: set when the bridge is to end, which may be long before all is set up.
 
         Raises:
             LifespanError: that failed; what was set up before is taken down by `close`.
         """
         for common in {id(service.common): service.common for service in services}.values():
-            self._lifespans.append(Lifespan(common.lifespan))
-            self._begun[id(common)] = await self._lifespans[-1].begin()
+            self._lifespans[id(common)] = Lifespan(common.lifespan)
+            await self._lifespans[id(common)].begin(unless)
 
     async def close(self) -> None:
         """Take down what the functions needed, and let the threads end, each when its call does."""
         while self._lifespans:
-            await self._lifespans.pop().end()
+            await self._lifespans.popitem()[1].end()
         self._threads.close()
 
     async def call(self, invocation: Invocation) -> Outcome:
@@ -95,7 +98,7 @@ class Functions:
             expires=self._clock.monotonic() + (deadline_ns - now_ns) / NS_PER_S,
             logger=service.logger,
             clock=self._clock.monotonic,
-            lifespan=self._begun.get(id(service.common)),
+            lifespan=span.value if (span := self._lifespans.get(id(service.common))) is not None else None,
         )
 
     def _telling(self, invocation: Invocation) -> SendInterim:

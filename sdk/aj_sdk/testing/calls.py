@@ -155,7 +155,7 @@ async def call(
         record, invocation=new_id(), now_ns=now_ns, give_up_ns=now_ns + int(timeout * NS_PER_S), trace=trace
     )
     span = Lifespan(service.common.lifespan if lifespan is None else None)
-    begun = await span.begin()
+    await span.begin()
     try:
         task = open_call(
             headers,
@@ -163,7 +163,7 @@ async def call(
             now_ns=now_ns,
             arrived=time.monotonic(),
             logger=service.logger,
-            lifespan=begun if lifespan is None else lifespan,
+            lifespan=span.value if lifespan is None else lifespan,
         )
         return _outcome(task, ()) if not isinstance(task, Task) else await _called(service, task)
     finally:
