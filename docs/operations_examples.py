@@ -10,7 +10,7 @@ from aj_bridge.engine import breakers, meter
 from aj_bridge.engine.journal import STEPS
 from aj_bridge.faces import config, metrics, options, supervisor
 from aj_schemas import vectors
-from aj_sdk import client, context, runner
+from aj_sdk import context, listening, runner
 from aj_sdk.dead import HEADER_ROOM
 from aj_sdk.errors import AsyncJobsError, QueueFullError, TaskTooLargeError
 from aj_sdk.permissions import Act, Role, grants
@@ -130,7 +130,7 @@ def _limits() -> str:
         ),
         (
             "events that wait for a slow `client.watch()`",
-            f"{client._WATCHED:,}",  # noqa: SLF001
+            f"{listening._WATCHED:,}",  # noqa: SLF001
             "the oldest are dropped",
         ),
         (

@@ -45,8 +45,9 @@ from aj_sdk.wire.task import TaskRecord
 if TYPE_CHECKING:
     from aj_sdk.client import Client
     from aj_sdk.graph import Graph, chain, chord, group
+    from aj_sdk.program import run
     from aj_sdk.queue import Queue
-    from aj_sdk.runner import Runner, run
+    from aj_sdk.runner import Runner
     from aj_sdk.spec import TaskSpec
     from aj_sdk.task_filter import TaskFilter
     from aj_sdk.wire.signing import Signer, Verifier
@@ -109,10 +110,8 @@ _HOMES: Final[Mapping[str, tuple[str, ...]]] = {
         "group",
     ),
     "aj_sdk.queue": ("Queue",),
-    "aj_sdk.runner": (
-        "Runner",
-        "run",
-    ),
+    "aj_sdk.program": ("run",),
+    "aj_sdk.runner": ("Runner",),
     "aj_sdk.spec": ("TaskSpec",),
     "aj_sdk.task_filter": ("TaskFilter",),
     "aj_sdk.wire.signing": (

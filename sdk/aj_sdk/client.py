@@ -7,8 +7,7 @@ administrator does is `client.admin`.
 import asyncio
 import logging
 import os
-import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from types import TracebackType
@@ -16,33 +15,25 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, overload
 
 from nats.aio.client import Client as Connection
 
-from aj_sdk.circles import refuse_circle
 from aj_sdk.connect import ConnectionFlags, ConnectOptions, connect, resolve_connection
-from aj_sdk.enqueue import Due, enqueue, loaded
+from aj_sdk.enqueue import loaded
 from aj_sdk.errors import (
     AsyncJobsError,
-    CannotWaitError,
-    DecodeError,
-    NoRespondersError,
-    NotConnectedError,
-    OutcomeUnknownError,
-    QueueNotFoundError,
     RefusedError,
     TaskFailedError,
     UsageError,
 )
 from aj_sdk.fast import open_transport
-from aj_sdk.graph import Graph, enqueue_graph, new_tasks
+from aj_sdk.graph import Graph
 from aj_sdk.jetstream import STREAM_NOT_FOUND, JetStream
+from aj_sdk.listening import listening, until_ended
 from aj_sdk.moment import Moment
 from aj_sdk.queue import Span
 from aj_sdk.results import result_bytes, result_value
-from aj_sdk.spec import NewTask, TaskSpec, as_spec, new_task
+from aj_sdk.spec import TaskSpec, as_spec
 from aj_sdk.store import Store
-from aj_sdk.transport import Message
-from aj_sdk.unique import Unique, UniqueKeys
 from aj_sdk.wire.attempt import Attempt
-from aj_sdk.wire.event import Event, TaskStateEvent, parse_event
+from aj_sdk.wire.event import Event, parse_event
 from aj_sdk.wire.interim import Progress
 from aj_sdk.wire.names import (
     API_PREFIX,
@@ -53,27 +44,21 @@ from aj_sdk.wire.names import (
     PROGRESS_SUBJECTS,
     attempts_subject,
     progress_subject,
-    queue_stream,
     task_event_subject,
 )
-from aj_sdk.wire.queue import default_queue
 from aj_sdk.wire.signing import Signer, Verifier
 from aj_sdk.wire.state import TaskState
 from aj_sdk.wire.task import DEFAULT_MAX_TRIES, TaskRecord, TaskResult
 
 if TYPE_CHECKING:
     from aj_sdk.admin import Admin
+    from aj_sdk.producing import Producer
 
 __all__ = ["Client"]
 
 _log: Final = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-_FIRST_LOOK_S: Final = 1.0
-_LAST_LOOK_S: Final = 10.0
-_WATCHED: Final = 10_000
-"""Events that wait for a watcher that is slower than they come."""
 
 
 class Client:
@@ -108,10 +93,7 @@ class Client:
         self._stack: AsyncExitStack | None = None
         self._store: Store | None = None
         self._admin: Admin | None = None
-        self._unique: UniqueKeys | None = None
-        self._queues: set[str] = set()
-        self._outside: dict[str, bool] = {}
-        self._queues_lock = asyncio.Lock()
+        self._made: Producer | None = None
 
     @classmethod
     def connect(
@@ -163,6 +145,7 @@ class Client:
             raise UsageError("the client is open already")
         # Who only imports a client, such as a web server that has yet to fork, does not pay for it.
         from aj_sdk.admin import Admin  # noqa: PLC0415
+        from aj_sdk.producing import Producer  # noqa: PLC0415
 
         async with AsyncExitStack() as stack:
             connection = self._connection
@@ -177,8 +160,8 @@ class Client:
                 transport, prefix=self._prefix, event_prefix=self._event_prefix, timeout=self._timeout
             )
             self._store = Store(jetstream)
-            self._unique = UniqueKeys(self._store)
             self._admin = Admin(jetstream, self._store, self._signer)
+            self._made = Producer(self._store, self._admin, self._signer)
             self._stack = stack.pop_all()
         return self
 
@@ -186,9 +169,7 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         stack, self._stack = self._stack, None
-        self._store = self._admin = self._unique = None
-        self._queues.clear()
-        self._outside.clear()
+        self._store = self._admin = self._made = None
         if stack is not None:
             await stack.aclose()
 
@@ -205,6 +186,12 @@ class Client:
         if self._store is None:
             raise UsageError("the client is not open: use it in `async with`")
         return self._store
+
+    @property
+    def _producer(self) -> "Producer":
+        if self._made is None:
+            raise UsageError("the client is not open: use it in `async with`")
+        return self._made
 
     # Producing.
 
@@ -286,7 +273,7 @@ class Client:
             traceparent,
             tracestate,
         )
-        return await self._enqueue(spec, queue)
+        return await self._producer.enqueue(spec, queue)
 
     @overload
     async def enqueue_many(
@@ -333,6 +320,7 @@ class Client:
         """
         if concurrency < 1:
             raise UsageError("enqueue_many needs a concurrency of at least 1")
+        producer = self._producer
         results: dict[int, TaskRecord] = {}
         errors: dict[int, AsyncJobsError] = {}
         numbered = enumerate(tasks)
@@ -340,7 +328,7 @@ class Client:
         async def work() -> None:
             for number, task in numbered:
                 try:
-                    results[number] = await self._enqueue(as_spec(task), queue)
+                    results[number] = await producer.enqueue(as_spec(task), queue)
                 except AsyncJobsError as err:
                     errors[number] = err
                 if errors and not return_errors:
@@ -377,70 +365,7 @@ class Client:
             StoreError: the store failed or said no: enqueue it again, with the same ids. What of it is stored does not
                 run, or runs as a whole.
         """
-        tasks = [NewTask(self._signed(task.record), task.due_ns) for task in new_tasks(graph, queue, time.time_ns())]
-        for name in {task.record.queue for task in tasks}:
-            await self._need_queue(name)
-        if any(spec.id is not None for spec in graph.specs):
-            await refuse_circle(self.store, [task.record for task in tasks])
-        outside: dict[str, bool] = {}
-        for task in tasks:
-            record = task.record
-            if record.queue not in outside and (task.due_ns is not None or record.dependencies):
-                try:
-                    outside[record.queue] = await self._waits_outside(record.queue)
-                except CannotWaitError:
-                    if task.due_ns is not None:
-                        raise
-                    outside[record.queue] = False
-        return await enqueue_graph(self.store, tasks, lambda name: outside.get(name, False))
-
-    async def _enqueue(self, spec: TaskSpec, queue: str) -> TaskRecord:
-        unique = Unique.of(spec.unique_key, spec.unique_for, until_end=spec.unique_until_end)
-        task = new_task(spec, spec.queue or queue, time.time_ns())
-        record = self._signed(task.record)
-        await self._need_queue(record.queue)
-        if record.dependencies and spec.id is not None:
-            await refuse_circle(self.store, [record])
-        due = None if task.due_ns is None else Due(task.due_ns, await self._waits_outside(record.queue))
-        try:
-            if unique is not None:
-                assert self._unique is not None
-                return await self._unique.enqueue(record, unique, due)
-            return await enqueue(self.store, record, due=due)
-        except QueueNotFoundError:
-            self._queues.discard(record.queue)
-            self._outside.pop(record.queue, None)
-            raise
-
-    async def _waits_outside(self, queue: str) -> bool:
-        """Say whether a task waits outside of a queue until it is due; a queue that is not ours is adopted for it.
-
-        Raises:
-            CannotWaitError: it can't wait inside either.
-        """
-        found = self._outside.get(queue)
-        if found is None:
-            bound = await self.admin.bind_queue(queue, adopt=True)
-            if not (bound.parks or bound.settings.ours):
-                raise CannotWaitError(queue)
-            found = self._outside[queue] = bound.parks
-        return found
-
-    def _signed(self, record: TaskRecord) -> TaskRecord:
-        return record if self._signer is None else self._signer.sign(record)
-
-    async def _need_queue(self, name: str) -> None:
-        if name in self._queues:
-            return
-        async with self._queues_lock:
-            if name in self._queues:
-                return
-            await self.admin.ensure_task_store()
-            if name == DEFAULT_QUEUE:
-                await self.admin.create_queue(default_queue())
-            elif await self.store.jetstream.stream_info(queue_stream(name)) is None:
-                raise QueueNotFoundError(name)
-            self._queues.add(name)
+        return await self._producer.enqueue_graph(graph, queue)
 
     async def cancel(self, task_id: str, *, reason: str = "") -> TaskRecord:
         """End a task that waits or runs; see `Tasks.cancel`.
@@ -535,40 +460,11 @@ class Client:
         return b"" if found is None else result_bytes(found)
 
     async def _wait_for_result(self, task_id: str, seconds: float | None) -> TaskResult | None:
-        ended = asyncio.Event()
-
-        def on_event(message: Message) -> None:
-            try:
-                event = TaskStateEvent.from_wire(message.data)
-            except DecodeError:
-                return
-            if event.state.final:
-                ended.set()
-
-        # Listening comes before reading: what happens in between is then heard. Events may get lost, so the record is
-        # read again now and then.
         async with asyncio.timeout(seconds):
-            subscription = await self.store.jetstream.transport.subscribe(task_event_subject(task_id), on_event)
-            try:
-                pause = _FIRST_LOOK_S
-                while True:
-                    ended.clear()
-                    try:
-                        record = await self.load(task_id)
-                    except (OutcomeUnknownError, NoRespondersError) as err:
-                        _log.debug("waiting for task %s: %s", task_id, err)
-                    else:
-                        if record.state is TaskState.COMPLETE:
-                            return record.result
-                        if record.state.final:
-                            raise TaskFailedError(task_id, record.state, record.last_err)
-                    try:
-                        async with asyncio.timeout(pause):
-                            await ended.wait()
-                    except TimeoutError:
-                        pause = min(pause * 1.5, _LAST_LOOK_S)
-            finally:
-                await subscription.close()
+            record = await until_ended(self.store.jetstream, task_id, self.load)
+        if record.state is not TaskState.COMPLETE:
+            raise TaskFailedError(task_id, record.state, record.last_err)
+        return record.result
 
     @asynccontextmanager
     async def watch(self, task_id: str | None = None) -> AsyncIterator[AsyncIterator[Event]]:
@@ -585,7 +481,7 @@ class Client:
             StoreError: there is no connection.
         """
         subject = EVENTS if task_id is None else task_event_subject(task_id)
-        async with self._listening(subject, parse_event) as events:
+        async with listening(self.store.jetstream, subject, parse_event) as events:
             yield events
 
     @asynccontextmanager
@@ -600,39 +496,5 @@ class Client:
             StoreError: there is no connection.
         """
         subject = PROGRESS_SUBJECTS if task_id is None else progress_subject(task_id)
-        async with self._listening(subject, Progress.from_wire) as told:
+        async with listening(self.store.jetstream, subject, Progress.from_wire) as told:
             yield told
-
-    @asynccontextmanager
-    async def _listening(self, subject: str, read: Callable[[bytes], T]) -> AsyncIterator[AsyncIterator[T]]:
-        waiting: asyncio.Queue[T] = asyncio.Queue()
-
-        def on_message(message: Message) -> None:
-            try:
-                found = read(message.data)
-            except DecodeError as err:
-                _log.debug("skipped a message on %s: %s", message.subject, err)
-                return
-            if waiting.qsize() >= _WATCHED:
-                waiting.get_nowait()
-            waiting.put_nowait(found)
-
-        async def found() -> AsyncIterator[T]:
-            while True:
-                try:
-                    async with asyncio.timeout(_LAST_LOOK_S):
-                        each = await waiting.get()
-                except TimeoutError:
-                    # A connection that was closed for good tells nobody who only listens.
-                    if jetstream.transport.closed:
-                        raise NotConnectedError("the NATS connection was closed for good") from None
-                    continue
-                yield each
-
-        jetstream = self.store.jetstream
-        subscription = await jetstream.transport.subscribe(subject, on_message)
-        try:
-            await jetstream.api_level()  # a round trip: now the server knows the subscription
-            yield found()
-        finally:
-            await subscription.close()

@@ -8,9 +8,7 @@ import asyncio
 import contextlib
 import functools
 import logging
-import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
@@ -24,11 +22,11 @@ from nats.aio.subscription import Subscription
 
 from aj_sdk.again import Again
 from aj_sdk.calling import begin, within_deadline
-from aj_sdk.connect import ConnectionFlags, ConnectOptions, connect, resolve_connection
+from aj_sdk.connect import ConnectOptions, connect
 from aj_sdk.discovery import EndpointStats
-from aj_sdk.errors import LifespanError, NotConnectedError, SignatureError, StoreError, UsageError
+from aj_sdk.errors import NotConnectedError, SignatureError, UsageError
 from aj_sdk.handler_service import HandlerService
-from aj_sdk.handling import TASK_LOGGER, Task
+from aj_sdk.handling import Task
 from aj_sdk.keys import load_key
 from aj_sdk.lifespan import Lifespan
 from aj_sdk.responder import close_call, open_call
@@ -41,7 +39,7 @@ from aj_sdk.wire.call import Failed, Reply, Terminated
 from aj_sdk.wire.names import H_ERROR, H_TERMINATE
 from aj_sdk.wire.signing import Verifier
 
-__all__ = ["DEFAULT_CONCURRENCY", "DEFAULT_GRACE_S", "HandlerStats", "Runner", "loop_factory", "run"]
+__all__ = ["DEFAULT_CONCURRENCY", "DEFAULT_GRACE_S", "HandlerStats", "Runner"]
 
 DEFAULT_CONCURRENCY: Final = 100
 DEFAULT_GRACE_S: Final = 30.0
@@ -51,9 +49,7 @@ _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _PENDING_MESSAGES: Final = 65_536
 _DRAIN_TIMEOUT_S: Final = 5.0
 _CANCEL_TIMEOUT_S: Final = 2.0
-_LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
-_ESCAPES: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
 _SHUTTING_DOWN: Final = Failed("handler is shutting down")
 
 _LOG: Final = logging.getLogger("aj_sdk")
@@ -456,82 +452,7 @@ class Runner:
         self._slots.release()
 
 
-def run(
-    services: Services | None = None,
-    *,
-    server: str = "",
-    context: str = "",
-    concurrency: int = DEFAULT_CONCURRENCY,
-    grace: float = DEFAULT_GRACE_S,
-    on_ready: Callable[[], None] | None = None,
-    verify: str | Sequence[str] | None = None,
-) -> None:
-    """Run handlers as a program of their own, until SIGTERM or SIGINT; the last line of a handler module.
-
-    Connects where `server`, `context`, or else the environment says (`AJ_SERVER`, `AJ_CONTEXT`), uses uvloop when it
-    is installed, and sets up logging to standard error when the program has not set up any. A program with an event
-    loop of its own uses `Runner`.
-
-    Args:
-        services: the handlers; None for those registered with `aj_sdk.service`.
-        server: URL of the NATS server, or several separated by commas.
-        context: name of a NATS context.
-        concurrency: how many requests are handled at a time, over all handlers.
-        grace: seconds that requests in hand have to finish after the first signal.
-        on_ready: called when the subscriptions stand.
-        verify: public key, or several, of who signs the tasks; see `Runner`.
-
-    Raises:
-        SystemExit: the program can't do its work; the reason stands on standard error. Code 2 for a wrong option or
-            configuration, 1 for a connection that can't be made or was lost for good, and for a lifespan that failed.
-    """
-    with contextlib.suppress(RuntimeError):
-        asyncio.get_running_loop()
-        raise UsageError("run() starts an event loop of its own; in this one use: await Runner(...).run()")
-    if not logging.getLogger(TASK_LOGGER).hasHandlers():
-        _set_up_logging()
-
-    async def main() -> None:
-        flags = ConnectionFlags(server=server, context=context)
-        options = resolve_connection(flags, os.environ, name="asyncjobs-handlers")
-        runner = Runner(options, services, concurrency=concurrency, grace=grace, on_ready=on_ready, verify=verify)
-        await runner.run()
-
-    try:
-        with asyncio.Runner(loop_factory=loop_factory()) as loop:
-            loop.run(main())
-    except (UsageError, StoreError, LifespanError) as err:
-        sys.stderr.write(f"error: {err}\n")
-        raise SystemExit(2 if isinstance(err, UsageError) else 1) from None
-
-
 def _verifier(verify: str | Sequence[str] | None) -> Verifier | None:
     if verify is None:
         return None
     return Verifier(*map(load_key, [verify] if isinstance(verify, str) else verify))
-
-
-def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Return what makes uvloop's event loop where it is installed, else None, for `asyncio.Runner`."""
-    try:
-        import uvloop  # noqa: PLC0415 - optional, and of use only here
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
-
-
-class _TaskFormatter(logging.Formatter):
-    """Adds the task's fields to its lines, and escapes what an error's text may bring to spoil them."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the standard library's name
-        text = super().formatMessage(record).translate(_ESCAPES)
-        fields: dict[str, Any] = record.__dict__
-        if "task_id" not in fields:
-            return text
-        return f"{text} task_id={fields['task_id']} task_type={fields['task_type']} tries={fields['tries']}"
-
-
-def _set_up_logging() -> None:
-    handler = logging.StreamHandler()
-    handler.setFormatter(_TaskFormatter(_LOG_FORMAT))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])

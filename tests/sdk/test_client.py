@@ -266,7 +266,7 @@ async def test_a_result_that_comes_later_is_waited_for(client: Client) -> None:
 
 
 async def test_an_event_ends_the_waiting_at_once(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aj_sdk.client._FIRST_LOOK_S", 3600.0)
+    monkeypatch.setattr("aj_sdk.listening._FIRST_LOOK_S", 3600.0)
     looked = asyncio.Event()
 
     class Spy(LossyTransport):
@@ -289,7 +289,7 @@ async def test_an_event_ends_the_waiting_at_once(client: Client, monkeypatch: py
 async def test_a_result_whose_event_was_lost_is_found_all_the_same(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aj_sdk.client._FIRST_LOOK_S", 0.05)
+    monkeypatch.setattr("aj_sdk.listening._FIRST_LOOK_S", 0.05)
     task = await client.enqueue("email:new")
     waiting = asyncio.ensure_future(client.result_bytes(task.id, timeout=LONG))
     await finish(client, task.id, quietly=True, **done())
@@ -321,7 +321,7 @@ async def test_a_task_that_goes_on_and_on_is_not_waited_for_longer_than_asked(cl
 async def test_waiting_outlasts_a_server_that_does_not_answer(
     clean_server: EmbeddedServer, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aj_sdk.client._FIRST_LOOK_S", 0.05)
+    monkeypatch.setattr("aj_sdk.listening._FIRST_LOOK_S", 0.05)
     async with Client(connection) as client:
         task = await client.enqueue("email:new")
         await finish(client, task.id, **done())
@@ -364,7 +364,7 @@ async def test_one_task_is_watched_alone(client: Client) -> None:
 
 
 async def test_a_slow_watcher_loses_the_oldest_events(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aj_sdk.client._WATCHED", 3)
+    monkeypatch.setattr("aj_sdk.listening._WATCHED", 3)
     async with client.watch() as events, client.watch() as counted:
         tasks = await client.enqueue_many([("email:new", number) for number in range(5)], concurrency=1)
         for _ in range(3):
@@ -381,7 +381,7 @@ async def _first(events: AsyncIterator[Any], count: int) -> AsyncIterator[Any]:
 async def test_a_watcher_is_told_when_the_connection_is_gone_for_good(
     client: Client, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aj_sdk.client._LAST_LOOK_S", 0.05)
+    monkeypatch.setattr("aj_sdk.listening._LAST_LOOK_S", 0.05)
     async with client.watch() as events:
         await connection.close()
         with pytest.raises(NotConnectedError, match="closed for good"):

@@ -25,7 +25,8 @@ from aj_sdk import runner as runner_module
 from aj_sdk.connect import ConnectOptions
 from aj_sdk.errors import NotConnectedError, RetryLater, Terminate, UsageError
 from aj_sdk.handling import Task
-from aj_sdk.runner import HandlerStats, Runner, run
+from aj_sdk.program import run
+from aj_sdk.runner import HandlerStats, Runner
 from aj_sdk.services import DEFAULT_SERVICES, Services
 from aj_sdk.unwanted import UNWANTED
 from aj_sdk.wire.call import Completed, Failed, Reply, Terminated, call_headers, read_reply

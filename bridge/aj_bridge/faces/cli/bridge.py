@@ -23,7 +23,7 @@ from aj_bridge.faces.cli import (
 from aj_bridge.faces.cli.bulk import progress_bar
 from aj_bridge.faces.cli.frame import Group, completion_command, leaf
 from aj_bridge.faces.demo import DemoResult, Stage, run_demo
-from aj_sdk.runner import loop_factory
+from aj_sdk.program import loop_factory
 
 __all__ = ["register"]
 

@@ -16,7 +16,7 @@ from aj_bridge.faces.conformance.cases import Case, Level, chosen
 from aj_bridge.faces.conformance.frames import Frame
 from aj_bridge.faces.conformance.runner import Outcome, Report, Verdict, run_cases
 from aj_bridge.faces.conformance.suite import CASES, PRODUCER_CASES
-from aj_sdk.runner import loop_factory
+from aj_sdk.program import loop_factory
 from aj_sdk.wire.names import check_name
 
 __all__ = ["command"]

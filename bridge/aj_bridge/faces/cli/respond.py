@@ -14,7 +14,8 @@ from aj_bridge.faces.cli.frame import connection_options, leaf
 from aj_bridge.faces.cli.params import DURATION
 from aj_bridge.faces.logs import set_up_logging
 from aj_bridge.faces.shell import Shell, command_services, find_program
-from aj_sdk.runner import DEFAULT_CONCURRENCY, DEFAULT_GRACE_S, Runner, loop_factory
+from aj_sdk.program import loop_factory
+from aj_sdk.runner import DEFAULT_CONCURRENCY, DEFAULT_GRACE_S, Runner
 from aj_sdk.services import Services, load_services
 from aj_sdk.wire.names import HANDLER_QUEUE_GROUP
 

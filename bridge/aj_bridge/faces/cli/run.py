@@ -30,7 +30,7 @@ from aj_sdk.connect import ConnectionFlags, connect, resolve_connection
 from aj_sdk.errors import NotConnectedError, QueueNotFoundError
 from aj_sdk.fast import open_transport
 from aj_sdk.jetstream import JetStream
-from aj_sdk.runner import loop_factory
+from aj_sdk.program import loop_factory
 from aj_sdk.store import Store
 from aj_sdk.wire.names import DEFAULT_QUEUE
 from aj_sdk.wire.queue import QueueSettings, default_queue
