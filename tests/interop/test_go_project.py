@@ -4,6 +4,7 @@ Go's part is played by `interop/upstream/bin/peer`, on the Go project's library,
 `aj-bridge run` processes, the SDK's client, and handlers on the SDK's runner.
 """
 
+import asyncio
 import json
 import time
 from base64 import b64decode
@@ -21,11 +22,12 @@ from tests.acceptance.world import World, open_world
 from tests.interop.conftest import Upstream
 
 from aj_bridge.faces.embedded import EmbeddedServer
+from aj_sdk.buckets import Bucket
 from aj_sdk.enqueue import enqueue
 from aj_sdk.errors import SignatureError
 from aj_sdk.queue import Queue
 from aj_sdk.wire.bridge import BridgeStatus
-from aj_sdk.wire.names import schedule_subject
+from aj_sdk.wire.names import ELECTIONS_BUCKET, schedule_subject, task_subject
 from aj_sdk.wire.signing import Signer, Verifier
 from aj_sdk.wire.state import TaskState
 from aj_sdk.wire.task import TaskRecord
@@ -659,3 +661,56 @@ async def test_the_go_command_line_shows_our_tasks_and_queues(go: Go) -> None:
     assert "Q" in info
     assert "20s" in info or "20.00s" in info  # the Go project takes our lease for the run time
     assert "Q" in "\n".join(await go.ajc("queue", "list"))
+
+
+# Repairs in a queue of the Go project's.
+
+
+async def taken(world: World, number: int) -> None:
+    """Have items of the queue Q handed out, and say no more of them, as a worker does that dies."""
+    transport = world.client.store.jetstream.transport
+    async with world.overhear("taken.*") as deliveries:
+        request = b'{"batch":%d,"expires":20000000000}' % number
+        await transport.publish("$JS.API.CONSUMER.MSG.NEXT.CHORIA_AJ_Q_Q.WORKERS", request, reply="taken.items")
+        await deliveries.message(count=number)
+
+
+async def test_what_is_lost_in_a_queue_of_go_is_set_right_by_a_bridge_of_another_and_go_goes_on(go: Go) -> None:
+    world, store = go.world, go.world.client.store
+    await world.client.admin.ensure_task_store()
+    await Bucket(store.jetstream, ELECTIONS_BUCKET).ensure(max_age_ns=2 * SECOND_NS)
+    await go.peer("queue", "--name", "Q", "--max-run-time", "1s", "--max-tries", "1")
+    await world.ready(world.crew.bridge("OURS", "--sweep-every", "1s"))
+    ids = {what: await go.enqueue("--type", "t", "--max-tries", "1") for what in ("spent", "stuck", "lost", "cut")}
+    # Of two the only delivery is used up, by one before and by one after it had counted its try.
+    stored = await store.load(ids["spent"])
+    assert stored is not None
+    failed = stored.readable().replace(state=TaskState.RETRY, tries=1, last_err="boom")
+    await store.save(failed, expected=stored.sequence)
+    for what in ("lost", "cut"):
+        await store.remove_items(await store.find_items("Q", ids[what]))
+    # Of another the record is cut off.
+    cut = await store.load(ids["cut"])
+    assert cut is not None
+    await store.jetstream.publish(task_subject(ids["cut"]), cut.body[:-9])
+    async with world.overhear("$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.>") as advisories:
+        await taken(world, 2)
+        waiting = asyncio.create_task(taken(world, 1))  # the server looks at a lease when somebody asks for work
+        await advisories.message(count=2)
+    await waiting
+    assert (await world.ended(ids["spent"])).last_err == "boom"
+    worker = go.start("work", "--queue", "Q")
+    for what in ("stuck", "lost"):
+        await world.ended(ids[what])
+    found = {what: await go.load(ids[what]) for what in ("spent", "stuck", "lost")}
+    assert {what: task["state"] for what, task in found.items()} == {
+        "spent": "expired",
+        "stuck": "complete",
+        "lost": "complete",
+    }
+    assert len(await stop(worker)) == 2
+    letters = [letter.letter async for letter in world.client.admin.dead.letters()]
+    assert {(letter.task_id, letter.reason, letter.queue) for letter in letters} == {
+        (ids["spent"], "expired", "Q"),
+        (ids["cut"], "quarantined", ""),
+    }

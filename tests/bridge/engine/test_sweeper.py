@@ -5,6 +5,7 @@ Each edge of the lifecycle table that the sweeper takes has a scenario here.
 
 import asyncio
 import contextlib
+import random
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -19,6 +20,7 @@ from aj_bridge.engine.meter import SWEEP_SCANNED, SWEPT
 from aj_bridge.engine.sweeper import EVERY_S, Sweeper
 from aj_bridge.storage.memory import Fault, MemorySurvey
 from aj_sdk.errors import OutcomeUnknownError, RefusedError
+from aj_sdk.wire.call import Completed, Failed
 from aj_sdk.wire.edge import Edge as EdgeToChild
 from aj_sdk.wire.queue import QueueSettings
 from aj_sdk.wire.stamp import ItemRef, Stamp
@@ -367,3 +369,56 @@ def strand(here: Site, task_id: str) -> None:
     queue.attach(other)
     queue.detach(other)
     assert queue.stranded(sequence)
+
+
+@virtual_time
+@pytest.mark.parametrize("seed", range(12))
+async def test_whatever_is_deleted_by_hand_all_that_is_left_ends_and_leaves_nothing_behind(seed: int) -> None:
+    chance = random.Random(seed)
+    here = site(lease_s=5.0)
+
+    async def work(_call: Any) -> Completed | Failed:
+        await asyncio.sleep(chance.uniform(0, 8))
+        return Failed("boom") if chance.random() < 0.2 else Completed(b"done")
+
+    here.handlers.on("t", work)
+    ids = [f"t{number}" for number in range(60)]
+    bridges = [here.bridge(concurrency=5), here.bridge(concurrency=5)]
+    for bridge in bridges:
+        bridge.start()
+    async with swept(here, every_s=4.0) as one, swept(here, every_s=4.0) as two:
+        for number, task_id in enumerate(ids):
+            if chance.random() < 0.2:
+                put(here, task_id, TaskState.NEW)
+                here.world.schedule(QUEUE, task_id, here.world.now_ns() + chance.randrange(200) * NS_PER_S)
+            else:
+                parents = tuple(chance.sample(ids[:number], 2)) if number > 10 and chance.random() < 0.4 else ()
+                here.enqueue(task_id, dependencies=parents)
+            await asyncio.sleep(chance.uniform(0, 1))
+        for step in range(200):
+            one.reign.leads = step % 100 < 50
+            two.reign.leads = not one.reign.leads
+            delete_something(here, chance, ids)
+            if step == 70:
+                await bridges[0].crash()
+            await asyncio.sleep(chance.uniform(0, 2))
+        async with asyncio.timeout(3600):
+            await here.until(lambda: all(stored.readable().state.final for stored in here.world.since(1)))
+            await here.quiet()
+        await asyncio.sleep(60)
+        assert len(here.world.queue(QUEUE)) == len(here.world.edges) == 0
+        assert not any(here.world.standing(QUEUE, task_id) for task_id in ids)
+        await bridges[1].drain()
+
+
+def delete_something(here: Site, chance: random.Random, ids: list[str]) -> None:
+    """Delete a record, an item, a schedule or an edge of some task, where it has one."""
+    task_id, other, what = chance.choice(ids), chance.choice(ids), chance.random()
+    if what < 0.05:
+        here.world.remove(task_id)
+    elif what < 0.4:
+        here.world.queue(QUEUE).purge(task_id, 1_000_000)
+    elif what < 0.7:
+        here.world.unschedule(QUEUE, task_id, 1_000_000)
+    else:
+        here.world.edges.drop(task_id, [other])
