@@ -17,6 +17,7 @@ import pytest
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from tests.faults.planted import BUGS
 from tests.faults.rows import LEFT_OUT, ROWS, Row
 from tests.faults.runner import Outcome, as_json, run
 
@@ -25,6 +26,7 @@ examples:
   python -m tests.faults --list
   python -m tests.faults --row freeze-bridge --seed 1-20
   python -m tests.faults --seed 7 --tasks 50 --json
+  python -m tests.faults --planted
   python -m tests.faults.checker FOLDER        judge kept recordings again
 """
 
@@ -48,6 +50,8 @@ def main() -> int:
     if given.list:
         _list()
         return 0
+    if given.planted:
+        return _planted(given)
     rows = _rows(given.row)
     folder = given.keep or Path(tempfile.mkdtemp(prefix="aj-faults-"))
     folder.mkdir(parents=True, exist_ok=True)
@@ -137,8 +141,44 @@ def _arguments() -> argparse.Namespace:
         "--keep", type=Path, metavar="FOLDER", help="where recordings of failures go (a temporary folder)"
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument(
+        "--planted", action="store_true", help="plant each of the bugs that must be caught, and tell what caught it"
+    )
     parser.add_argument("--list", action="store_true", help="list the rows, and what is left out and why")
     return parser.parse_args()
+
+
+def _planted(given: argparse.Namespace) -> int:
+    """Run each planted bug until it is caught, print what caught it, and its first story; 1 when one was not."""
+    folder = given.keep or Path(tempfile.mkdtemp(prefix="aj-faults-"))
+    print("| planted bug | row | caught by | after runs | for example |")
+    print("| --- | --- | --- | --- | --- |")
+    missed, stories = 0, []
+    for name, bug in BUGS.items():
+        caught: set[str] = set()
+        example, runs = "", 0
+        for seed in given.seed:
+            runs += 1
+            place = folder / f"planted-{name}-{seed}"
+            shutil.rmtree(place, ignore_errors=True)
+            outcome = asyncio.run(
+                run(bug.row, seed, bug.tasks, place, slack=given.slack, bug=name, settle_s=bug.settle_s)
+            )
+            caught = {violation.split()[0] for violation in outcome.violations}
+            if caught & bug.caught_by:
+                example = next(each for each in outcome.violations if each.split()[0] in bug.caught_by)
+                stories.append(next(story for story in (*outcome.stories, example) if story.startswith(example)))
+                break
+        else:
+            missed += 1
+        print(
+            f"| {bug.what} | {bug.row} | {', '.join(sorted(caught)) or 'NOTHING'} | {runs} | {example[:160]} |",
+            flush=True,
+        )
+    print()
+    print("\n\n".join(stories))
+    shutil.rmtree(folder, ignore_errors=True)
+    return 1 if missed else 0
 
 
 def _seeds(text: str) -> Sequence[int]:

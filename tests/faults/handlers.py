@@ -53,7 +53,8 @@ class Handlers:
         headers = message.headers or {}
         task = json.loads(message.data)
         invocation, attempt = headers["AJ-Invocation"], int(headers["AJ-Task-Try"])
-        order = json.loads(base64.b64decode(task.get("payload") or "bnVsbA==")) or {}
+        given = json.loads(base64.b64decode(task.get("payload") or "bnVsbA=="))
+        order: Mapping[str, Any] = given if isinstance(given, dict) else {}
         do = order.get("do", "ok") if attempt <= order.get("times", 1) else "ok"
         self._note("began", invocation, task=task["id"], **{"try": attempt}, pid=os.getpid())
         beat_s = int(headers.get("AJ-Heartbeat-Ms", "0")) / 1000
@@ -100,7 +101,7 @@ async def main(url: str, log: str, *types: str) -> None:
     async def quiet(_error: Exception) -> None:
         """Say nothing: that the server goes away is what is tried here."""
 
-    connection = await nats.connect(url, max_reconnect_attempts=-1, reconnect_time_wait=0.1, error_cb=quiet)
+    connection = await nats.connect(url.split(","), max_reconnect_attempts=-1, reconnect_time_wait=0.1, error_cb=quiet)
     handlers = Handlers(connection, Path(log))
     for task_type in types:
         await connection.subscribe(f"CHORIA_AJ.H.T.{task_type}", queue="q", cb=handlers.take)

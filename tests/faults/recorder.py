@@ -100,8 +100,10 @@ class Recorder:
         schedules = await self._all("CHORIA_AJ_DELAYED", "CHORIA_AJ.D.S.>") if "CHORIA_AJ_DELAYED" in streams else []
         dead = await self._all("CHORIA_AJ_DEAD", "CHORIA_AJ.X.>") if "CHORIA_AJ_DEAD" in streams else []
         stored = {each.subject.split(".")[2]: each for each in await self._all("CHORIA_AJ_TASKS", ">")}
+        bodies = {task: _body(each.data) for task, each in stored.items()}
         end = {
-            "records": {task: _body(each.data) for task, each in stored.items()},
+            # A record that names another task than its subject is nobody's.
+            "records": {task: body if body and body.get("id") == task else None for task, body in bodies.items()},
             "sequences": {task: each.sequence for task, each in stored.items()},
             "items": items,
             "schedules": [each.subject.split(".")[4] for each in schedules],

@@ -1,35 +1,15 @@
 """The rows of the fault list: what is set up, which tasks there are, and what is done while they run."""
 
-import asyncio
-import random
-from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
-from tests.faults.stand import Setting, Stand
-
-from aj_sdk.spec import TaskSpec
+from tests.faults import injections as do
+from tests.faults import orders as make
+from tests.faults.stand import Setting
 
 __all__ = ["LEFT_OUT", "ROWS", "Row"]
 
-Orders = Callable[[random.Random, str, int], Sequence[TaskSpec]]
-Inject = Callable[[Stand], Coroutine[Any, Any, None]]
-
-STEPS: Final = (
-    *("claim", "load", "decision:start", "save:active", "event:active", "call", "reply:completed", "reply:failed"),
-    *(
-        "decision:finish",
-        "save:complete",
-        "event:complete",
-        "save:terminated",
-        "dead_letter",
-        "park",
-        "save:retry",
-        "leave",
-    ),
-    *("ack", "progress", "attempt"),
-)
-"""After which steps a bridge is killed."""
+_FAST: Final = ("--backoff", "200ms,500ms,1s", "--concurrency", "20")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,114 +20,126 @@ class Row:
         name: its name.
         what: what is done, in the words of the list.
         inject: does it.
-        orders: makes the tasks, of a chance, the prefix of their ids and their number.
+        orders: makes the tasks.
         setting: what it wants to find.
         seconds: over how many seconds tasks are enqueued.
+        counts: whether each run must have made a fault that is counted; else the tasks are the fault.
     """
 
     name: str
     what: str
-    inject: Inject
-    orders: Orders
+    inject: do.Inject
+    orders: make.Orders = make.mixed
     setting: Setting = field(default_factory=Setting)
     seconds: float = 4.0
+    counts: bool = True
 
 
-def mixed(chance: random.Random, prefix: str, number: int) -> list[TaskSpec]:
-    """Make tasks of all kinds: short and long ones, some that fail, wait, are terminated, and families."""
-    kinds: list[tuple[int, dict[str, Any]]] = [
-        (50, {"do": "ok"}),
-        (15, {"do": "ok", "ms": 300}),
-        (5, {"do": "ok", "ms": 1500}),
-        (10, {"do": "fail"}),
-        (8, {"do": "later"}),
-        (4, {"do": "terminate"}),
-        (4, {"do": "fail", "times": 9}),
-        (4, {"do": "twice"}),
-    ]
-    orders = chance.choices([order for _, order in kinds], [weight for weight, _ in kinds], k=number)
-    specs: list[TaskSpec] = []
-    for at, order in enumerate(orders):
-        parents: list[str] = []
-        if specs and chance.random() < 0.15:
-            parents = [chance.choice(specs[-10:]).id or "" for _ in range(chance.randint(1, 2))]
-        specs.append(
-            TaskSpec(
-                "work",
-                order,
-                id=f"{prefix}-{at}",
-                max_tries=3 if order.get("times") else 10,
-                dependencies=[*set(parents)],
-            )
+_ALL: Final = (
+    Row(
+        name="kill-bridge",
+        what="kill -9 of the bridge after each named step",
+        inject=do.kill_after_steps,
+        setting=Setting(bridges=1),
+        seconds=6,
+    ),
+    Row(
+        name="kill-bridge-long-lease",
+        what="kill -9 of the bridge with a lease of 8 s",
+        inject=do.kill_one_bridge,
+        orders=make.slow,
+        setting=Setting(lease_s=8, max_run_time_s=20),
+        seconds=3,
+    ),
+    Row(name="kill-handler", what="kill -9 of the handler mid-task", inject=do.kill_handlers, orders=make.slow),
+    Row(name="sigterm", what="SIGTERM under load", inject=do.terminate_all),
+    Row(name="kill-server", what="kill -9 and restart of nats-server on the same store", inject=do.kill_server),
+    Row(
+        name="freeze-bridge",
+        what="SIGSTOP of the bridge longer than the lease, then SIGCONT",
+        inject=do.freeze_bridges,
+        orders=make.slow,
+    ),
+    Row(name="freeze-server", what="SIGSTOP of the server", inject=do.freeze_server),
+    Row(
+        name="partition",
+        what="the bridge delayed, cut off one way or both, reset, refused; its acks or its answers lost",
+        inject=do.partition,
+        setting=Setting(proxied=True),
+    ),
+    Row(
+        name="leader-loss",
+        what="a three-node cluster losing its leader",
+        inject=do.lose_leaders,
+        setting=Setting(cluster=True),
+    ),
+    Row(name="lame-duck", what="lame-duck mode", inject=do.retire_nodes, setting=Setting(cluster=True)),
+    Row(name="store-full", what="store full or stream limit hit", inject=do.fill_store),
+    Row(
+        name="deadline",
+        what="a handler that ignores its deadline",
+        inject=do.nothing,
+        orders=make.over_their_deadline,
+        counts=False,
+    ),
+    Row(
+        name="replies",
+        what="duplicate, late, missing and malformed replies",
+        inject=do.nothing,
+        orders=make.with_odd_replies,
+        counts=False,
+    ),
+    Row(
+        name="poison",
+        what="poison handlers that exit, beside canaries",
+        inject=do.nothing,
+        orders=make.poison,
+        setting=Setting(handlers=3),
+        counts=False,
+    ),
+    Row(name="malformed", what="malformed work items and task records", inject=do.spoil),
+    Row(
+        name="sizes",
+        what="payload and result one byte under, at and over max_payload",
+        inject=do.nothing,
+        orders=make.of_all_sizes,
+        counts=False,
+    ),
+    Row(
+        name="reconfigured",
+        what="consumer, streams and buckets deleted or reconfigured under a running bridge",
+        inject=do.reconfigure,
+    ),
+    Row(name="revoked", what="credentials revoked", inject=do.revoke, setting=Setting(users=True)),
+    Row(name="denied", what="each permission denied in turn", inject=do.deny, setting=Setting(users=True)),
+    Row(
+        name="storm",
+        what="a retry storm of failing and blocked tasks beside a canary",
+        inject=do.nothing,
+        orders=make.beside_a_storm,
+        setting=Setting(canaries=True, max_concurrent=20, max_run_time_s=15, options=_FAST),
+        counts=False,
+    ),
+    Row(name="acts", what="retry, cancel and requeue racing an active task", inject=do.interfere),
+    Row(name="mix", what="random mixes of them", inject=do.all_of_it, setting=Setting(proxied=True), seconds=8),
+    *(
+        (
+            Row(
+                name="clock",
+                what="clock jumps and skew (libfaketime)",
+                inject=do.skew_clocks,
+                setting=Setting(skew_s=3),
+            ),
         )
-    return specs
+        if do.FAKETIME
+        else ()
+    ),
+)
 
-
-async def kill_after_steps(stand: Stand) -> None:
-    """Kill bridges after one of their steps, one after the other."""
-
-    async def one_after_the_other(steps: Sequence[str]) -> None:
-        for step in steps:
-            number = 1 if step in _SELDOM else stand.chance.randint(1, 6)
-            await stand.bridge_that_dies(f"{step}{'' if ':' in step else ':'}:{number}")
-
-    # Two at a time: a bridge takes longer to start than to come to its last step.
-    steps = stand.chance.sample(STEPS, 6)
-    await asyncio.gather(one_after_the_other(steps[:3]), one_after_the_other(steps[3:]))
-
-
-async def freeze_bridges(stand: Stand) -> None:
-    """Freeze a bridge for longer than its leases, and let it go on."""
-    for share in (0.1, 0.35, 0.6):
-        await stand.until_ended(share)
-        bridge = stand.pick()
-        with stand.fault("freeze", "bridge", bridge.id):
-            bridge.process.pause()
-            # The fault itself, not a wait for something.
-            await asyncio.sleep(stand.setting.lease_s * stand.chance.uniform(1.2, 4))
-            bridge.process.resume()
-
-
-async def kill_server(stand: Stand) -> None:
-    """Kill the server and start it again on the same store."""
-    for share in (0.2, 0.5):
-        await stand.until_ended(share)
-        with stand.fault("kill -9", "server"):
-            stand.server.kill()
-            await asyncio.sleep(stand.chance.uniform(0.05, 2))
-            await stand.server.astart()
-            await stand.reached()
-
-
-_SELDOM: Final = ("dead_letter", "save:terminated", "save:retry", "leave", "park", "attempt", "reply:failed")
+ROWS: Final[dict[str, Row]] = {row.name: row for row in _ALL}
 
 LEFT_OUT: Final[dict[str, str]] = {
     "scheduler": "the scheduler is not built yet",
+    **({} if do.FAKETIME else {"clock": "libfaketime is not installed (Debian: apt-get install libfaketime)"}),
 }
 """Rows of the list that are not run, and why."""
-
-ROWS: Final[dict[str, Row]] = {
-    row.name: row
-    for row in (
-        Row(
-            name="kill-bridge",
-            what="kill -9 of the bridge after each named step",
-            inject=kill_after_steps,
-            orders=mixed,
-            setting=Setting(bridges=1),
-            seconds=6,
-        ),
-        Row(
-            name="freeze-bridge",
-            what="SIGSTOP of the bridge longer than the lease, then SIGCONT",
-            inject=freeze_bridges,
-            orders=mixed,
-        ),
-        Row(
-            name="kill-server",
-            what="kill -9 and restart of nats-server on the same store",
-            inject=kill_server,
-            orders=mixed,
-        ),
-    )
-}

@@ -86,6 +86,7 @@ async def run(
         "heartbeat_s": setting.lease_s / 3,
         "settle_s": settle,
         "canaries": setting.canaries,
+        "skew_s": setting.skew_s,
         "slack": slack,
         "monotonic_offset_ns": offset,
         "healed_at": healed_at,

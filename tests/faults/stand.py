@@ -9,12 +9,13 @@ import json
 import random
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from tests.acceptance.processes import Crew, Process
+from tests.cluster import Cluster
 from tests.faults.proxy import Proxy
 from tests.faults.recorder import Log, Recorder
 
@@ -25,9 +26,10 @@ from aj_sdk.spec import TaskSpec
 from aj_sdk.wire.queue import QueueSettings
 from aj_sdk.wire.times import NS_PER_S
 
-__all__ = ["BridgeAtWork", "Setting", "Stand"]
+__all__ = ["QUEUE", "BridgeAtWork", "Setting", "Stand", "open_stand"]
 
 QUEUE: Final = "Q"
+Servers: TypeAlias = EmbeddedServer | Cluster
 _FINAL: Final = ("complete", "expired", "terminated", "unreachable", "queue_error")
 _HANDLERS: Final = Path(__file__).with_name("handlers.py")
 _READY_S: Final = 30.0
@@ -48,7 +50,9 @@ class Setting:
         proxied: each bridge has a proxy before the server.
         settle_s: within which time all must have ended, once nothing disturbs any more.
         canaries: tasks of a type of their own come all the time, and must not be held up.
-        server: configuration of the server.
+        users: bridges have a login of their own, which can be changed.
+        cluster: three servers, and three copies of everything.
+        skew_s: how wrong the clocks of bridges may be.
     """
 
     bridges: int = 2
@@ -57,10 +61,27 @@ class Setting:
     max_run_time_s: float = 3.0
     max_concurrent: int = 100
     options: tuple[str, ...] = ("--backoff", "200ms,500ms,1s", "--concurrency", "20")
+    users: bool = False
+    cluster: bool = False
+    skew_s: float = 0.0
     proxied: bool = False
     settle_s: float = 45.0
     canaries: bool = False
-    server: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def admin(self) -> dict[str, Any]:
+        """The login of all but the bridges."""
+        return {"user": "admin", "password": "admin"}
+
+    @property
+    def bridge_user(self) -> dict[str, Any]:
+        """The login of the bridges."""
+        return {"user": "bridge", "password": "bridge"}
+
+    @property
+    def server(self) -> dict[str, Any]:
+        """The configuration of the server."""
+        return {"authorization": {"users": [self.admin, self.bridge_user]}} if self.users else {}
 
 
 class BridgeAtWork:
@@ -89,7 +110,7 @@ class Stand:
         *,
         setting: Setting,
         folder: Path,
-        server: EmbeddedServer,
+        servers: Servers,
         client: Client,
         crew: Crew,
         chance: random.Random,
@@ -99,7 +120,8 @@ class Stand:
     ) -> None:
         self.setting = setting
         self.folder = folder
-        self.server = server
+        self._servers = servers
+        self.cluster = servers if isinstance(servers, Cluster) else None
         self.client = client
         self.chance = chance
         self.recorder = Recorder(client.store.jetstream, folder)
@@ -121,7 +143,8 @@ class Stand:
     async def begin(self) -> None:
         """Make streams and queue, and start the processes."""
         setting = self.setting
-        await self.recorder.begin()
+        copies = 3 if setting.cluster else 1
+        await self.recorder.begin(replicas=copies)
         self.recorder.on_save = self._on_save
         await self.client.admin.create_queue(
             QueueSettings(
@@ -129,6 +152,7 @@ class Stand:
                 lease_ns=int(setting.lease_s * NS_PER_S),
                 max_run_time_ns=int(setting.max_run_time_s * NS_PER_S),
                 max_concurrent=setting.max_concurrent,
+                replicas=copies,
             )
         )
         bridges = [await self._bridge() for _ in range(setting.bridges)]
@@ -138,14 +162,24 @@ class Stand:
         for process in handlers:
             await process.says("ready", seconds=_READY_S)
 
+    @property
+    def server(self) -> EmbeddedServer:
+        """The one server."""
+        assert isinstance(self._servers, EmbeddedServer)
+        return self._servers
+
+    def _url(self, user: str) -> str:
+        return _login(self._servers.url, user) if self.setting.users else self._servers.url
+
     async def _bridge(self, **settings: str) -> BridgeAtWork:
         self._numbers += 1
-        proxy, url = None, self.server.url
+        proxy, url = None, self._url("bridge")
         if self.setting.proxied:
             proxy = await self._stack.enter_async_context(Proxy("127.0.0.1", self.server.port))
             url = proxy.url
         journal = self.folder / f"bridge-{self._numbers}.jsonl"
         command = [sys.executable, "-m", "tests.faults.bridge", "run", "--server", url, "--queue", QUEUE]
+        command += ["--drain-timeout", "5s"]
         if self._bug:
             settings["AJ_TEST_BUG"] = self._bug
         process = self._crew.start("bridge", *command, "--journal", journal, *self.setting.options, **settings)
@@ -155,7 +189,7 @@ class Stand:
 
     def _handler(self) -> Process:
         log = self.folder / "handlers.jsonl"
-        process = self._crew.start("handlers", sys.executable, _HANDLERS, self.server.url, log, "work", "canary")
+        process = self._crew.start("handlers", sys.executable, _HANDLERS, self._url("admin"), log, "work", "canary")
         self.handlers.append(process)
         return process
 
@@ -274,10 +308,20 @@ class Stand:
         """Choose a bridge that runs."""
         return self.chance.choice(self.bridges)
 
-    async def replace(self, bridge: BridgeAtWork) -> BridgeAtWork:
+    async def idle(self, seconds: float) -> bool:
+        """Wait for a save; say whether there was none for so long, and all tasks are enqueued."""
+        self._changed.clear()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
+        except TimeoutError:
+            return len(self.tasks) >= self.total
+        return False
+
+    async def replace(self, bridge: BridgeAtWork, **settings: str) -> BridgeAtWork:
         """Start another bridge in place of one that has gone."""
         self.bridges.remove(bridge)
-        new = await self._bridge()
+        new = await self._bridge(**settings)
         await new.ready()
         return new
 
@@ -336,14 +380,20 @@ async def open_stand(
     """Give a world with its processes at work; none is left at the end."""
     await asyncio.to_thread(folder.mkdir, parents=True)
     async with contextlib.AsyncExitStack() as stack:
-        server = await stack.enter_async_context(EmbeddedServer(config=setting.server, start_timeout=patience(30)))
-        crew = Crew(server.url, folder, patience)
+        servers: Servers
+        if setting.cluster:
+            servers = await asyncio.to_thread(Cluster(patience(60)).__enter__)
+            stack.callback(servers.__exit__, None, None, None)
+        else:
+            servers = await stack.enter_async_context(EmbeddedServer(config=setting.server, start_timeout=patience(30)))
+        url = _login(servers.url, "admin") if setting.users else servers.url
+        crew = Crew(url, folder, patience)
         stack.callback(_close, crew, folder)
-        client = await stack.enter_async_context(Client.connect(server.url, timeout=patience(1)))
+        client = await stack.enter_async_context(Client.connect(url, timeout=patience(1)))
         stand = Stand(
             setting=setting,
             folder=folder,
-            server=server,
+            servers=servers,
             client=client,
             crew=crew,
             chance=chance,
@@ -353,6 +403,10 @@ async def open_stand(
         )
         await stand.begin()
         yield stand
+
+
+def _login(url: str, user: str) -> str:
+    return url.replace("nats://", f"nats://{user}:{user}@")
 
 
 def _close(crew: Crew, folder: Path) -> None:

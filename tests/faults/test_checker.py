@@ -250,6 +250,19 @@ def a_refused_writer_that_does_not_look() -> History:
     )
 
 
+def a_refused_writer_that_tells_of_its_save() -> History:
+    history = good()
+    told: dict[str, Any] = {"state": "complete", "tries": 2}
+    return replace(
+        history,
+        steps=(
+            *history.steps,
+            step(1.3, "save", bridge="b2", item="1.2", outcome="refused", expected=2, **told),
+            step(1.32, "event", bridge="b2", item="", **told),
+        ),
+    )
+
+
 def a_start_without_a_signature() -> History:
     history = good()
     return replace(history, run=replace(history.run, verify_keys=(public_key(),)))
@@ -327,7 +340,11 @@ BAD: dict[str, list[Callable[[], History]]] = {
     "I-10": [a_failed_parents_child_that_was_retried],
     "I-11": [a_start_after_the_deadline],
     "I-12": [an_acknowledged_task_that_is_nowhere],
-    "I-13": [a_refused_writer_that_acknowledges, a_refused_writer_that_does_not_look],
+    "I-13": [
+        a_refused_writer_that_acknowledges,
+        a_refused_writer_that_does_not_look,
+        a_refused_writer_that_tells_of_its_save,
+    ],
     "I-15": [a_start_without_a_signature],
     "I-16": [an_end_that_nobody_was_told],
     "L-1": [a_task_that_does_not_end],

@@ -121,7 +121,8 @@ def _given_up(history: History, task: str, earlier: Call, later: Call) -> bool:
         return True
     if (
         earlier.beats
-        and later.began - max(beat for beat in earlier.beats if beat <= later.began) >= 2 * run.heartbeat_s * NS
+        and later.began - max((beat for beat in earlier.beats if beat <= later.began), default=earlier.began)
+        >= 2 * run.heartbeat_s * NS
     ):
         return True
     # A lease lost before the handler began was lost all the same.

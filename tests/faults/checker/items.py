@@ -86,7 +86,9 @@ def _unread(history: History, task: str, steps: list[Step]) -> Iterator[Violatio
         for later in own:
             if later.step == "load":
                 break
-            if later.item == step.item and later.step in _SENT - {"progress"}:
+            told = ("state", "tries")
+            event = later.step == "event" and all(later.told.get(key) == step.told.get(key) for key in told)
+            if event or (later.item == step.item and later.step in _SENT - {"progress"}):
                 yield Violation(
                     "I-13",
                     task,
