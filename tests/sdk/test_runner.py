@@ -19,6 +19,7 @@ import nats.errors
 import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from tests.signatures import attacks
 
 from aj_bridge.faces.embedded import EmbeddedServer
 from aj_sdk import runner as runner_module
@@ -1056,10 +1057,13 @@ async def test_a_runner_with_keys_calls_handlers_for_what_is_signed_by_one_of_th
         assert all(isinstance(reply, Terminated) for reply in replies)
         assert ["not signed" in str(reply) for reply in replies] == [True, False, False]
         assert ["invalid task signature" in str(reply) for reply in replies] == [False, True, True]
+        attacked = attacks(second, plain, other_type="u")
+        for attack, why in attacked.values():
+            assert why in str(await ask(attack))
         assert handled == []
         assert isinstance(await ask(signed), Completed)
         assert handled == [signed.signature]
-        assert runner.stats["t"] == HandlerStats(requests=4, errors=3, in_flight=0)
+        assert runner.stats["t"] == HandlerStats(requests=4 + len(attacked), errors=3 + len(attacked), in_flight=0)
 
 
 @pytest.mark.parametrize("verify", ["", "  ", "12", [], [""], ["1" * 64, ""]])

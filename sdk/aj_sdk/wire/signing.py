@@ -17,6 +17,12 @@ __all__ = ["Signer", "Verifier", "signature_message"]
 _KEY_BYTES: Final = 32
 _SIGNATURE_HEX: Final = 128
 
+# The curve of RFC 8032: -x^2 + y^2 = 1 + d x^2 y^2 modulo p.
+_P: Final = 2**255 - 19
+_D: Final = -121665 * pow(121666, -1, _P) % _P
+_DOUBLINGS: Final = 3
+"""The curve has 8 points of small order: three doublings take each of them to the neutral one."""
+
 
 def signature_message(task: TaskRecord) -> bytes:
     """Return the bytes that a signature covers.
@@ -72,7 +78,8 @@ class Verifier:
         optional: take a task without a signature too; one that is there must be right.
 
     Raises:
-        UsageError: there is none, one is not such a key, or the extra `sign` is not installed.
+        UsageError: there is none, one is not such a key, or one that anybody could sign for, or the extra `sign` is
+            not installed.
     """
 
     def __init__(self, *keys_hex: str, optional: bool = False) -> None:
@@ -80,7 +87,9 @@ class Verifier:
         if not keys_hex:
             raise UsageError("verifying signatures needs at least one public key")
         keys = _ed25519()
-        self._keys = [keys.Ed25519PublicKey.from_public_bytes(_key_bytes(key, "public key")) for key in keys_hex]
+        self._keys = [
+            keys.Ed25519PublicKey.from_public_bytes(_strong(_key_bytes(key, "public key"))) for key in keys_hex
+        ]
 
     def verify(self, task: TaskRecord) -> None:
         """Accept a task with a valid signature, and one without where signatures are optional.
@@ -124,4 +133,28 @@ def _key_bytes(text: str, what: str) -> bytes:
         raise UsageError(f"the {what} must be hex text") from None
     if len(key) != _KEY_BYTES:
         raise UsageError(f"the {what} must be 32 bytes in hex, not {len(key)}")
+    return key
+
+
+def _strong(key: bytes) -> bytes:
+    """Refuse a public key that anybody can sign for, or nobody.
+
+    For a point of small order a signature can be written down without a private key: with the neutral point itself
+    64 fixed bytes fit every message, and OpenSSL accepts them (seen with cryptography 50).
+
+    Raises:
+        UsageError: it is no point of the curve, or one of small order.
+    """
+    y = int.from_bytes(key, "little") & (1 << 255) - 1
+    x_squared = (y * y - 1) * pow(_D * y * y + 1, -1, _P) % _P
+    if y >= _P or pow(x_squared, (_P - 1) // 2, _P) not in (0, 1):
+        raise UsageError("the public key is no point of the curve ed25519; take the one that `ajc key view` shows")
+    for _ in range(_DOUBLINGS):
+        # The doubling of a point, as far as squares go: x and y apart would need a root.
+        product = _D * x_squared * y * y
+        doubled = 4 * x_squared * y * y * pow(1 + product, -2, _P) % _P
+        y = (y * y + x_squared) * pow(1 - product, -1, _P) % _P
+        x_squared = doubled
+    if y == 1:
+        raise UsageError("the public key is one that anybody can sign for (a point of small order); make another key")
     return key

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from tests.bridge.engine.bridges import DONE, QUEUE, REFUSED, Invocation, Site, failing, one_bridge, site
+from tests.signatures import attacks
 from tests.virtual_time import virtual_time
 
 from aj_bridge.core.deliver import Holder
@@ -1003,12 +1004,14 @@ SEED = "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60"
 async def test_only_what_is_signed_is_run_and_the_rest_is_dead_at_once() -> None:
     here = site()
     signer = Signer(SEED)
-    good = signer.sign(TaskRecord(id="good", type="t", queue=QUEUE, created_ns=NS_PER_S + 1))
-    refused = {
-        "plain": (good.replace(signature="", id="plain"), "task is not signed"),
-        "moved": (good.replace(id="moved"), "invalid task signature"),
-        "younger": (good.replace(id="younger", created_ns=NS_PER_S), "invalid task signature"),
-    }
+    plain = TaskRecord(id="good", type="t", queue=QUEUE, created_ns=NS_PER_S + 1, payload=b"{}")
+    good = signer.sign(plain)
+    # Each under an id of its own, for which it was signed unless that is the attack.
+    made = (
+        list(attacks(signer, plain.replace(id=f"bad-{number}"), other_type="u").values())[number]
+        for number in range(len(attacks(signer, plain, other_type="u")))
+    )
+    refused = {attack.id: (attack, why) for attack, why in made}
     async with here.bridge(verifier=Verifier(signer.public_key_hex)):
         for task in (good, *(task for task, _ in refused.values())):
             here.world.put(task.id, task.to_wire(), expected=0)

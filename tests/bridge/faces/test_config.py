@@ -251,7 +251,7 @@ def test_a_seed_alone_verifies_too() -> None:
     for config in (
         _build(verify_seed=SEED),
         _build(verify=(PUBLIC,)),
-        _build(verify=("00" * 31 + "01", PUBLIC)),
+        _build(verify=(Signer("02" * 32).public_key_hex, PUBLIC)),
         _build({"AJ_VERIFICATION_KEY": PUBLIC}),
     ):
         assert config.verifier is not None

@@ -4,10 +4,12 @@ import base64
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.sdk.wire.golden import golden
 from tests.sdk.wire.test_task import RECORDS, decoded
+from tests.signatures import attacks
 
 from aj_sdk.errors import SignatureError, UsageError
 from aj_sdk.wire.signing import Signer, Verifier, signature_message
@@ -57,6 +59,14 @@ def test_a_signed_task_that_was_changed_is_refused(changes: dict[str, Any]) -> N
         Verifier(Signer(SEED).public_key_hex).verify(signed.replace(**changes))
 
 
+@pytest.mark.parametrize("name", attacks(Signer(SEED), TASK, other_type="x"))
+def test_an_attack_is_refused_with_its_reason(name: str) -> None:
+    attack, why = attacks(Signer(SEED), TASK, other_type="x")[name]
+
+    with pytest.raises(SignatureError, match=why):
+        Verifier(Signer(SEED).public_key_hex).verify(attack)
+
+
 def test_what_is_not_covered_may_change() -> None:
     signed = Signer(SEED).sign(TASK)
 
@@ -97,6 +107,43 @@ def test_a_wrong_key_is_refused(key: str) -> None:
         Signer(key)
     with pytest.raises(UsageError, match="the public key must be"):
         Verifier(key)
+
+
+SMALL_ORDER = {
+    "neutral": "01" + "00" * 31,
+    "order two": "ec" + "ff" * 30 + "7f",
+    "order four": "00" * 32,
+    "order four, negative": "00" * 31 + "80",
+    "order eight": "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+    "order eight, negative": "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc85",
+    "order eight, other": "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+    "order eight, other, negative": "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac03fa",
+    "neutral, with a sign": "01" + "00" * 30 + "80",
+}
+"""Encodings of the points of small order. Source: table 6a of "Taming the many EdDSAs" (Chalkias and others, 2020)."""
+
+
+@pytest.mark.parametrize("key", SMALL_ORDER.values(), ids=SMALL_ORDER)
+def test_a_key_that_anybody_can_sign_for_is_refused(key: str) -> None:
+    with pytest.raises(UsageError, match="anybody can sign for"):
+        Verifier(key)
+
+
+def test_the_forgery_that_such_a_key_would_accept_is_one() -> None:
+    # What the refusal is for: 64 fixed bytes, made without any secret, fit every message.
+    key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(SMALL_ORDER["neutral"]))
+    key.verify(bytes.fromhex(SMALL_ORDER["neutral"]) + bytes(32), signature_message(TASK))
+
+
+@pytest.mark.parametrize("key", ["02" + "00" * 31, "ee" + "ff" * 30 + "7f", "ff" * 32])
+def test_a_key_that_is_no_point_of_the_curve_is_refused(key: str) -> None:
+    with pytest.raises(UsageError, match="no point of the curve"):
+        Verifier(key)
+
+
+@given(st.binary(min_size=32, max_size=32))
+def test_every_key_that_is_made_is_taken(seed: bytes) -> None:
+    Verifier(Signer(seed.hex()).public_key_hex)
 
 
 def test_a_verifier_needs_a_key() -> None:

@@ -18,6 +18,7 @@ import pytest
 from aj_bridge.faces.cli.frame import Group, run
 from aj_bridge.faces.cli.main import ajc_group
 from aj_bridge.faces.embedded import EmbeddedServer
+from aj_sdk.wire.signing import Signer
 
 PATIENCE = 60.0
 COMMAND = [sys.executable, "-m", "aj_bridge.faces.cli.main", "ajc"]
@@ -89,7 +90,9 @@ def test_a_task_that_was_signed_is_shown_to_who_verifies(ajc: Ajc, tmp_path: Pat
     for task_id in ("signed", "signed-too"):
         assert len(ajc.json("task", "view", task_id, "--verify", public)["signature"]) == 128
     assert "task is not signed" in ajc("task", "view", "plain", "--verify", public, code=1)
-    assert "invalid task signature" in ajc("task", "view", "signed", "--verify", "00" * 31 + "01", code=1)
+    stranger = Signer("02" * 32).public_key_hex
+    assert "invalid task signature" in ajc("task", "view", "signed", "--verify", stranger, code=1)
+    assert "anybody can sign for" in ajc("task", "view", "signed", "--verify", "00" * 32, code=2)
     assert ajc.json("task", "view", "plain", "--verify", public, "--optional-signatures")["id"] == "plain"
     assert "needs a key" in ajc("task", "view", "plain", "--optional-signatures", code=2)
     assert "signing seed is empty" in ajc("task", "add", "t", "x", "--sign", "", code=2)
