@@ -158,6 +158,14 @@ def test_what_is_known_to_fail_does_not_count_until_it_passes(tmp_path: Path) ->
 
 
 @server
+def test_a_trace_shows_what_crossed_the_wire_of_a_case_that_passes_too() -> None:
+    code, out, err = conformance("--case", "echo", "--trace", "--", *WRONG, "none")
+    assert (code, out.splitlines()[0]) == (0, "must    1 passed, 0 failed")
+    assert "-> CHORIA_AJ.H.T.conformance:task [AJ-Content-Type" in err
+    assert "<- _INBOX." in err
+
+
+@server
 def test_a_failure_tells_what_was_sent_what_came_and_what_was_expected() -> None:
     code, out, err = conformance("--case", "terminate-wins", "--", *WRONG, "error-wins")
     assert code == 1
@@ -166,7 +174,7 @@ def test_a_failure_tells_what_was_sent_what_came_and_what_was_expected() -> None
     assert "came:     [AJ-Error: not this one]" in err
     assert "-> CHORIA_AJ.H.T.conformance:task [AJ-Content-Type" in err
     assert "docs/protocol.md#3-the-reply" in err
-    assert "must    0 passed, 1 failed" in out
+    assert "must    0 passed, 1 failed: terminate-wins" in out
 
 
 @server
