@@ -7,6 +7,7 @@ all responders are run. Each is built first, so its toolchain must be there.
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,11 +18,11 @@ __all__ = ["COMMANDS", "KNOWN_FAILING", "PAGE", "columns", "conformance", "page"
 
 _ROOT: Final = Path(__file__).parents[1]
 PAGE: Final = _ROOT / "docs" / "matrix.md"
-KNOWN_FAILING: Final = {"python": _ROOT / "interop" / "python" / "known-failing.txt"}
+KNOWN_FAILING: Final = {name: _ROOT / "interop" / name / "known-failing.txt" for name in ("python", "shell")}
 COMMANDS: Final = {
     **{name: (str(_ROOT / "interop" / name / "run"),) for name in ("go", "node", "rust", "java")},
     "python": (sys.executable, str(_ROOT / "interop" / "python" / "everything.py")),
-    "perl": (str(_ROOT / "interop" / "perl" / "run"),),
+    **{name: (str(_ROOT / "interop" / name / "run"),) for name in ("shell", "perl")},
 }
 """Responder -> what starts it; those with a `build` beside it are built first."""
 
@@ -64,6 +65,8 @@ def conformance(language: str, *, patience: str = "1", cases: Sequence[str] = ()
         text=True,
         timeout=300 * float(patience),
         check=False,
+        # `aj-bridge` of this environment, for the responder in a shell.
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"},
     )
     try:
         report: dict[str, Any] = json.loads(done.stdout)
