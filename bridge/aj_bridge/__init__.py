@@ -3,6 +3,7 @@
 from aj_bridge.core.retry import RetryPolicy
 from aj_bridge.engine.embedding import Bridge
 from aj_bridge.engine.router import Handle, Invocation, Middleware, Outcome, Route, RouteKind, Router, chain
+from aj_bridge.engine.spans import spans
 
 __all__ = [
     "Bridge",
@@ -15,4 +16,5 @@ __all__ = [
     "RouteKind",
     "Router",
     "chain",
+    "spans",
 ]

@@ -182,14 +182,14 @@ async def test_around_a_plain_function_it_stays_until_that_returns_and_is_cancel
 
 async def test_a_middleware_that_lets_a_plain_function_go_keeps_its_slot_until_that_returns() -> None:
     services, go, left = Services(), threading.Event(), asyncio.Event()
+    calls = []
 
     @services.middleware
     async def impatient(task: Task, call_next: Handle) -> Any:
-        try:
-            return await asyncio.wait_for(call_next(task), 0.05)
-        except TimeoutError:
-            left.set()
-            return "gave up"
+        calls.append(asyncio.ensure_future(call_next(task)))
+        await asyncio.wait(calls, timeout=0.05)
+        left.set()
+        return "gave up"
 
     services.service("t")(lambda task: go.wait(60))
     threads = Threads()
@@ -198,6 +198,33 @@ async def test_a_middleware_that_lets_a_plain_function_go_keeps_its_slot_until_t
     assert not work.done()
     go.set()
     assert await work == Completed(b"gave up")
+    await calls[0]
+    threads.close()
+
+
+async def test_a_timeout_of_a_middleware_counts_when_a_plain_function_has_returned() -> None:
+    services, go, begun = Services(), threading.Event(), threading.Event()
+
+    @services.middleware
+    async def limited(task: Task, call_next: Handle) -> Any:
+        try:
+            async with asyncio.timeout(0.05):
+                return await call_next(task)
+        except TimeoutError:
+            return "too slow"
+
+    @services.service("t")
+    def function(task: Task) -> None:
+        begun.set()
+        go.wait(60)
+
+    threads = Threads()
+    work = begin(next(iter(services)), task(), threads)
+    assert await asyncio.to_thread(begun.wait, 60)
+    await asyncio.wait({work}, timeout=0.1)
+    assert not work.done()
+    go.set()
+    assert await work == Completed(b"too slow")
     threads.close()
 
 

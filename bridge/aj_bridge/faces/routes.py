@@ -8,6 +8,7 @@ from typing import Any, Final
 from aj_bridge.core.retry import RetryPolicy
 from aj_bridge.engine.commands import check_command
 from aj_bridge.engine.router import EACH, Encoding, Route, RouteKind, Router
+from aj_bridge.engine.spans import spans
 from aj_bridge.faces.kinds import Kind, backoff, choice, number, text
 from aj_bridge.faces.options import ConfigFile, merge, option, options_of
 from aj_sdk.errors import UsageError
@@ -80,6 +81,8 @@ def make_router(
 ) -> Router:
     """Make the router of a bridge; imports the modules, and looks at the commands.
 
+    Where the process uses OpenTelemetry (`opentelemetry-instrument aj-bridge run`), each call is a span.
+
     Raises:
         UsageError: a route is there twice, a command can't be executed, or a module has no such handlers.
     """
@@ -91,7 +94,7 @@ def make_router(
             raise UsageError(f"app {app}: no handlers are registered there")
         routes += [Route.to(each) for each in services]
     routes += [_route(table) for table in tables]
-    return Router(routes)
+    return Router(routes, spans())
 
 
 def _route(table: RouteConfig) -> Route:

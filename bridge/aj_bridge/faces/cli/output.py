@@ -23,6 +23,7 @@ from aj_sdk.wire.state import TaskState
 from aj_sdk.wire.stored import Stored
 from aj_sdk.wire.task import TaskRecord
 from aj_sdk.wire.times import NS_PER_S, format_duration, format_time, to_datetime
+from aj_sdk.wire.trace import record_trace
 
 __all__ = [
     "ago",
@@ -253,6 +254,9 @@ def print_task(task: TaskRecord) -> None:
         rows.append(("Depends on", ", ".join(task.dependencies)))
     if task.signature:
         rows.append(("Signed", "yes"))
+    trace, _ = record_trace(task.extra)
+    if trace:
+        rows.append(("Trace", trace.parent))
     rows.append(("Payload", payload_text(task.payload)))
     if task.result is not None:
         took = duration_text(task.result.completed_ns - task.created_ns)

@@ -103,6 +103,7 @@ def test_a_task_is_shown_with_all_that_is_known(printed: pytest.CaptureFixture[s
             last_err=EVIL,
             dependencies=("t0",),
             signature="ab",
+            extra={"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"},
             result=TaskResult(payload="eA==", completed_ns=NOW + 2 * NS_PER_S),
         )
     )
@@ -115,6 +116,7 @@ def test_a_task_is_shown_with_all_that_is_known(printed: pytest.CaptureFixture[s
         "(2s after it was created)",
         'Result: "eA=="',
         "Depends on: t0",
+        "Trace: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
         "\\x1b[31mred",
         "[bold]",
     ):
