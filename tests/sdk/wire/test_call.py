@@ -24,6 +24,7 @@ from aj_sdk.wire.call import (
 from aj_sdk.wire.names import TASK_MSGPACK
 from aj_sdk.wire.state import TaskState
 from aj_sdk.wire.task import TaskRecord
+from aj_sdk.wire.trace import Trace
 
 SECOND = 10**9
 NOW_NS = 1_709_222_706_500_000_000
@@ -52,7 +53,14 @@ def test_the_headers_of_a_request() -> None:
         "AJ-Cancel-Subject": "CHORIA_AJ.CI.inv",
         "AJ-Heartbeat-Ms": "10000",
     }
+    assert set(REQUEST_HEADERS) - set(headers) == {"traceparent", "tracestate"}  # of a task that has them
+
+
+def test_the_headers_of_a_request_for_a_task_with_a_trace_context() -> None:
+    trace = Trace("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "vendor=1")
+    headers = call_headers(TASK, invocation="inv", now_ns=NOW_NS, give_up_ns=NOW_NS + SECOND, trace=trace)
     assert set(headers) == set(REQUEST_HEADERS)
+    assert (headers["traceparent"], headers["tracestate"]) == (trace.parent, trace.state)
 
 
 def test_fractions_are_written_when_a_second_matters() -> None:
