@@ -107,16 +107,17 @@ class FastTransport(NatsTransport):
 
     Args:
         connection: the connection; one such transport at a time may use it.
+        replies: see `NatsTransport`.
 
     Raises:
         UsageError: the connection is not what we know.
     """
 
-    def __init__(self, connection: NatsClient) -> None:
+    def __init__(self, connection: NatsClient, *, replies: bool = True) -> None:
         fault = unfit(connection)
         if fault:
             raise UsageError(f"the fast transport can't be used: {fault}")
-        super().__init__(connection)
+        super().__init__(connection, replies=replies)
         self._raw: Any = connection
         self._before: Any = None
         self._parser = _Parser(connection)
@@ -147,8 +148,9 @@ class FastTransport(NatsTransport):
             if self._raw._ps is self._parser and not self._parser.reader.unfinished:  # noqa: SLF001
                 self._raw._ps = self._before  # noqa: SLF001
 
-    async def _listen(self, subject: str, queue: str, callback: OnMessage) -> NatsSubscription:
-        subscription = await super()._listen(subject, queue, callback)
+    async def listen(self, subject: str, queue: str, callback: OnMessage) -> NatsSubscription:
+        """See `NatsTransport`."""
+        subscription = await super().listen(subject, queue, callback)
         self._parser.reader.callbacks[b"%d" % subscription._id] = callback  # noqa: SLF001
         return subscription
 
@@ -279,15 +281,19 @@ def unfit(connection: NatsClient) -> str:
 
 
 @asynccontextmanager
-async def open_transport(connection: NatsClient, *, fast: bool = True) -> AsyncIterator[NatsTransport]:
+async def open_transport(
+    connection: NatsClient, *, fast: bool = True, replies: bool = True
+) -> AsyncIterator[NatsTransport]:
     """Give the fastest transport that a connection allows, and say so where that is not the fast one.
 
     Args:
         connection: an open connection, which is left open.
         fast: False for the transport that keeps to nats-py's public API.
+        replies: see `NatsTransport`.
     """
     fault = unfit(connection) if fast else ""
     if fault:
         _log.info("using nats-py's own reader and writer, which are slower: %s", fault)
-    async with FastTransport(connection) if fast and not fault else NatsTransport(connection) as transport:
+    kind = FastTransport if fast and not fault else NatsTransport
+    async with kind(connection, replies=replies) as transport:
         yield transport

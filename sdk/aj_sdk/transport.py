@@ -337,12 +337,18 @@ class NatsTransport:
     One wildcard subscription carries all replies: nats-py's own `request` costs a future, a timer task and a queue
     hop more per call.
 
+    Args:
+        connection: the connection.
+        replies: whether it is to take replies, to requests and in inboxes. A handler's login may not be allowed to
+            listen for any.
+
     Attributes:
         on_stray: called with each reply that nobody waits for any more: late, or a second one.
     """
 
-    def __init__(self, connection: NatsClient) -> None:
+    def __init__(self, connection: NatsClient, *, replies: bool = True) -> None:
         self._nc = connection
+        self._replies = replies
         self._inboxes: dict[str, OnMessage] = {}
         self._waiters: dict[str, asyncio.Future[Message]] = {}
         self._interim: dict[str, _Interim] = {}
@@ -355,7 +361,8 @@ class NatsTransport:
         self._loop = asyncio.get_running_loop()
         self._deadlines = _Deadlines(self._loop, self._waiters, self._on_timeout)
         self._prefix = self._nc.new_inbox() + "."
-        self._mux = await self._listen(self._prefix + "*", "", self._on_reply)
+        if self._replies:
+            self._mux = await self.listen(self._prefix + "*", "", self._on_reply)
         return self
 
     async def __aexit__(
@@ -495,9 +502,15 @@ class NatsTransport:
 
     async def subscribe(self, subject: str, callback: OnMessage, *, queue: str = "") -> Subscription:
         """See `Transport`."""
-        return _NatsSubscription(self._nc, await self._listen(subject, queue, callback))
+        return _NatsSubscription(self._nc, await self.listen(subject, queue, callback))
 
-    async def _listen(self, subject: str, queue: str, callback: OnMessage) -> NatsSubscription:
+    async def listen(self, subject: str, queue: str, callback: OnMessage) -> NatsSubscription:
+        """Listen as `subscribe` does, for one who takes the subscription back by nats-py's own means.
+
+        Raises:
+            NotConnectedError: the connection is closed.
+        """
+
         async def on_message(message: Msg) -> None:
             callback(message)
 

@@ -728,7 +728,7 @@ async def test_what_comes_after_the_end_is_refused(connection: Client, bridge: B
     await bridge.connection.flush()
     await bridge.connection.flush()
     message = Msg(connection, handler_subject("zombie"), "inbox.zombie", body, headers)
-    await runner._on_request(runner._lanes[0], message)
+    runner._on_request(runner._lanes[0], message)
     answer = await inbox.next_msg(20)
     assert read_reply(answer.headers, answer.data) == SHUTTING_DOWN
 
