@@ -1,24 +1,34 @@
 """The generated sections of operations.md: settings, metrics, limits with the errors that the code really gives."""
 # ruff: noqa: INP001 - scripts, not a package
 
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
+from pathlib import Path
 from typing import Any, Final
 
-from aj_bridge.core.retry import POLICIES
+from aj_bridge.core import retry
+from aj_bridge.core.retry import POLICIES, RetryPolicy
 from aj_bridge.core.settle import too_large
-from aj_bridge.engine import breakers, meter
+from aj_bridge.engine import breakers, children, meter, told
 from aj_bridge.engine.journal import STEPS
-from aj_bridge.faces import config, metrics, options, supervisor
+from aj_bridge.faces import config, metrics, monitor, options, supervisor
+from aj_bridge.faces.cli import params
 from aj_schemas import vectors
-from aj_sdk import context, listening, runner
+from aj_sdk import context, graph, keys, listening, runner
+from aj_sdk.bounded import read_bounded
 from aj_sdk.dead import HEADER_ROOM
 from aj_sdk.errors import AsyncJobsError, QueueFullError, TaskTooLargeError
+from aj_sdk.family import MAX_FAMILY
 from aj_sdk.permissions import Act, Role, grants
 from aj_sdk.queue import Queue
 from aj_sdk.responder import close_call
+from aj_sdk.spec import TaskSpec
 from aj_sdk.store import FIRED_TTL, HEADROOM
 from aj_sdk.streams import DEAD_LETTERS_KEPT_NS
 from aj_sdk.unique import MAX_KEY_BYTES, Unique
+from aj_sdk.wire import interim, trace
+from aj_sdk.wire.bridge import MAX_CONCURRENCY
 from aj_sdk.wire.call import MAX_ERROR_BYTES, Completed
 from aj_sdk.wire.headers import MAX_HEADER_BYTES
 from aj_sdk.wire.names import H_TERMINATE, MAX_NAME, check_name
@@ -27,6 +37,7 @@ from aj_sdk.wire.times import NS_PER_S, format_duration
 
 KIB: Final = 1024
 MAX_PAYLOAD: Final = 1024 * KIB
+TRACE_PARENT: Final = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 ID: Final = "2d32zs6GJ2Bi7ppjyXs64PDdZ4d"
 
 _VECTORS: Final = {vector["name"]: vector for vector in vectors()}
@@ -69,6 +80,23 @@ def _error(act: Callable[[], Any]) -> str:
         act()
     except AsyncJobsError as err:
         return f"`{err}`"
+    raise AssertionError("it was accepted")
+
+
+def _size(number: int) -> str:
+    return f"{number // KIB // KIB} MiB" if number % (KIB * KIB) == 0 else f"{number // KIB} KiB"
+
+
+def _of_file(limit: int, read: Callable[[Path], Any]) -> str:
+    """Return the error that a file which is a byte too large raises."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "FILE"
+        path.write_bytes(b"#" * (limit + 1))
+        try:
+            read(path)
+        except (AsyncJobsError, OSError) as err:
+            text = (err.strerror or "") if isinstance(err, OSError) else str(err)
+            return f"`{text.replace(str(path), 'FILE')}`"
     raise AssertionError("it was accepted")
 
 
@@ -121,8 +149,63 @@ def _limits() -> str:
             _error(lambda: Queue("EMAIL", lease=0.1)),
         ),
         ("the journal of a bridge", "256 MiB", "renamed to `FILE.old`, a new one is begun"),
-        ("a configuration file", "1 MiB", "`FILE: a configuration file has at most 1048576 bytes`"),
-        ("a NATS context", f"{context._MAX_FILE // KIB // KIB} MiB", "`the file is larger than 1048576 bytes`"),  # noqa: SLF001
+        ("a configuration file", _size(options.MAX_FILE), _of_file(options.MAX_FILE, options.read_config_file)),
+        (
+            "a NATS context, and each file that it names",
+            _size(context.MAX_FILE),
+            _of_file(context.MAX_FILE, lambda path: read_bounded(path, context.MAX_FILE)),
+        ),
+        (
+            "a file with a signing key",
+            _size(keys._MAX_FILE),  # noqa: SLF001
+            _of_file(keys._MAX_FILE, lambda path: keys.load_key(str(path))),  # noqa: SLF001
+        ),
+        (
+            "a payload from a file or from standard input",
+            _size(params.MAX_PAYLOAD_FILE),
+            "`it has more than 64 MiB`; less where the record does not fit",
+        ),
+        (
+            "tasks of a graph",
+            f"{graph.MAX_GRAPH:,}",
+            _error(lambda: graph.new_tasks(graph.group(*[TaskSpec("t")] * (graph.MAX_GRAPH + 1)), "EMAIL", 0)),
+        ),
+        (
+            "relatives that `ajc task view` and `client.admin` follow",
+            f"{MAX_FAMILY:,}",
+            "the answer says that there are more",
+        ),
+        (
+            "a backoff's intervals, and each of them",
+            f"{retry._MAX_INTERVALS:,}; 366 days",  # noqa: SLF001
+            _error(lambda: RetryPolicy([timedelta(1)] * (retry._MAX_INTERVALS + 1))),  # noqa: SLF001
+        ),
+        ("a note of progress", f"{interim.MAX_NOTE // KIB} KiB", "cut, and ends in `...`"),
+        (
+            "a trace context in a record",
+            f"{trace.MAX_TRACE_STATE:,} characters of `tracestate`",
+            f"`{trace.trace_fault(TRACE_PARENT, 'a=' + trace.MAX_TRACE_STATE * 'b')}`: it is left out, and counted",
+        ),
+        (
+            "standard output of a command",
+            "`max_payload`",
+            "it is ended, its task `terminated`",
+        ),
+        (
+            "standard error of a command, for each call",
+            f"{told._MAX_LINES:,} lines of {_size(children._MAX_LINE)}",  # noqa: SLF001
+            "the rest is not logged; longer lines are cut",
+        ),
+        (
+            "task types with series of their own in the metrics",
+            f"{metrics.MAX_TYPES:,}",
+            f'later ones share `type="{metrics.OTHER_TYPES}"`',
+        ),
+        (
+            "tasks at once of a bridge, its processes",
+            f"{MAX_CONCURRENCY:,}; {config.MAX_WORKERS}",
+            "a fault of the configuration, with the range",
+        ),
         (
             "requests that wait in a Python handler process for a slot",
             f"{runner.DEFAULT_BACKLOG:,}",
@@ -149,7 +232,11 @@ def _limits() -> str:
             FIRED_TTL,
             "it waits; after that it is gone, and its record stays",
         ),
-        ("a request for metrics", "8 KiB, 5 s", "the connection is closed"),
+        (
+            "a request for metrics",
+            f"{_size(monitor._MAX_HEAD)}, {monitor._REQUEST_TIMEOUT_S:g} s",  # noqa: SLF001
+            "the connection is closed",
+        ),
     ]
     return _table(("input", "limit", "beyond it"), rows)
 

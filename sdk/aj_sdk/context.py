@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from aj_sdk.bounded import read_bounded
 from aj_sdk.errors import InvalidConfigError
 
 __all__ = ["NatsContext", "Secret", "context_exists", "known_contexts", "load_context", "selected_context"]
 
-_MAX_FILE: Final = 1 << 20
+MAX_FILE: Final = 1 << 20
+"""Bytes of a context, and of each file that it names."""
 
 _UNSUPPORTED: Final = (
     "socks_proxy",
@@ -194,9 +196,7 @@ def _entries(name: str, path: Path, environ: Mapping[str, str]) -> dict[str, obj
     """Read the file's keys, in lower case because Go reads them without regard to case."""
     where = f"NATS context {name!r} ({path})"
     try:
-        if path.stat().st_size > _MAX_FILE:
-            raise InvalidConfigError((f"{where}: the file is larger than {_MAX_FILE} bytes",))
-        found = json.loads(path.read_text(encoding="utf-8-sig"))
+        found = json.loads(read_bounded(path, MAX_FILE).decode("utf-8-sig"))
     except FileNotFoundError:
         names = known_contexts(environ)
         hint = f"there are {', '.join(names)}" if names else "there are none; make one with: nats context add"
@@ -288,7 +288,7 @@ class _Reader:
         if path is None:
             return None
         try:
-            return Secret(path.read_text(encoding="utf-8").strip("\r\n"))
+            return Secret(read_bounded(path, MAX_FILE).decode().strip("\r\n"))
         except (OSError, UnicodeDecodeError):
             self.faults.append(f"{key}: cannot read the file that it names as text")
             return None

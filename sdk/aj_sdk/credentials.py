@@ -13,7 +13,8 @@ from typing import Any
 
 import nats.errors
 
-from aj_sdk.context import Secret
+from aj_sdk.bounded import read_bounded
+from aj_sdk.context import MAX_FILE, Secret
 from aj_sdk.errors import InvalidConfigError
 
 __all__ = ["Credentials"]
@@ -92,7 +93,7 @@ def _content(source: Path | Secret, what: str) -> str:
     if isinstance(source, Secret):
         return source.reveal().strip()
     try:
-        return source.read_text(encoding="utf-8").strip()
+        return read_bounded(source, MAX_FILE).decode().strip()
     except OSError as err:
         raise InvalidConfigError((f"{what}: cannot read {source}: {err.strerror}",)) from None
     except UnicodeDecodeError:

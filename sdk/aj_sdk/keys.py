@@ -8,6 +8,7 @@ import secrets
 from pathlib import Path
 from typing import Final
 
+from aj_sdk.bounded import read_bounded
 from aj_sdk.errors import UsageError
 from aj_sdk.wire.signing import Signer
 
@@ -74,8 +75,7 @@ def _checked(given: str, what: str, sizes: tuple[int, ...]) -> str:
     try:
         if "\0" in text or not Path(text).expanduser().is_file():
             raise UsageError(f"the {what} must be {size} bytes in hex, or a file with them")
-        with Path(text).expanduser().open("rb") as file:
-            content = file.read(_MAX_FILE).decode("ascii", "replace").strip()
+        content = read_bounded(Path(text).expanduser(), _MAX_FILE).decode("ascii", "replace").strip()
     except (OSError, RuntimeError) as err:
         reason = getattr(err, "strerror", None) or err
         raise UsageError(f"the {what} can't be read from its file: {reason}") from None

@@ -55,3 +55,10 @@ def test_a_new_seed_is_written_for_its_owner_alone_and_never_over_another(tmp_pa
     assert load_seed(str(file)) == seed
     with pytest.raises(UsageError, match="cannot write"):
         save_seed(tmp_path / "away" / "seed", seed)
+
+
+def test_a_key_file_that_is_too_large_is_refused_instead_of_read(tmp_path: Path) -> None:
+    large = tmp_path / "large"
+    large.write_bytes(b"0" * 5000)
+    with pytest.raises(UsageError, match="it is larger than 4096 bytes"):
+        load_key(str(large))

@@ -15,9 +15,15 @@ from prometheus_client.utils import floatToGoString
 
 from aj_sdk.errors import UsageError
 
-__all__ = ["FAMILIES", "PREFIX", "Family", "Kind", "Metrics"]
+__all__ = ["FAMILIES", "MAX_TYPES", "OTHER_TYPES", "PREFIX", "Family", "Kind", "Metrics"]
 
 PREFIX: Final = "choria_asyncjobs_"
+
+MAX_TYPES: Final = 1000
+"""Task types that have series of their own; those that come later share one."""
+
+OTHER_TYPES: Final = "(other)"
+"""Their label: no task type, for want of the right characters."""
 
 
 class Kind(StrEnum):
@@ -123,6 +129,7 @@ class Metrics:
         # The library ends a counter's name in `_total` come what may; here is what it should have been.
         self._exact: dict[str, str] = {}
         self._children: dict[tuple[Any, ...], Any] = {}
+        self._types: set[str] = set()
         for family in families:
             self._register(family)
 
@@ -191,6 +198,12 @@ class Metrics:
         family = self._families.get(name)
         if not isinstance(family, kind):
             raise UsageError(f"there is no {kind.__name__.lower()} {PREFIX}{name}")
+        if "type" in labels and len(self._types) >= MAX_TYPES and labels["type"] not in self._types:
+            # Whoever may enqueue may invent types, and each would be a series for as long as we live. Not kept under
+            # its own name, so that the next one costs this look and no memory.
+            return family.labels(**{**labels, "type": OTHER_TYPES})
+        if "type" in labels:
+            self._types.add(labels["type"])
         child = family.labels(**labels) if labels else family
         self._children[key] = child
         return child

@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from aj_bridge.faces.kinds import Kind
+from aj_sdk.bounded import read_bounded
 from aj_sdk.errors import InvalidConfigError
 
 __all__ = [
@@ -31,7 +32,8 @@ __all__ = [
     "read_config_file",
 ]
 
-_MAX_FILE: Final = 1 << 20
+MAX_FILE: Final = 1 << 20
+"""Bytes of a configuration file."""
 _REPEATED: Final = "; may be repeated"
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -210,9 +212,7 @@ def read_config_file(path: Path) -> ConfigFile:
         InvalidConfigError: it is not there, can't be read or is not TOML; one line with the place.
     """
     try:
-        if path.stat().st_size > _MAX_FILE:
-            raise InvalidConfigError((f"{path}: a configuration file has at most {_MAX_FILE} bytes",))
-        text = path.read_text(encoding="utf-8")
+        text = read_bounded(path, MAX_FILE).decode()
     except OSError as err:
         raise InvalidConfigError((f"cannot read the configuration file {path}: {err.strerror}",)) from None
     except UnicodeDecodeError:

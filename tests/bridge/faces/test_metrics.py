@@ -6,7 +6,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from aj_bridge.engine import meter
-from aj_bridge.faces.metrics import FAMILIES, PREFIX, Family, Kind, Metrics
+from aj_bridge.faces.metrics import FAMILIES, MAX_TYPES, OTHER_TYPES, PREFIX, Family, Kind, Metrics
 from aj_sdk.errors import UsageError
 
 GO_NAMES: Mapping[str, tuple[str, set[str]]] = {
@@ -134,3 +134,16 @@ def test_a_name_that_is_not_in_the_table_is_refused() -> None:
         metrics.inc("queue_enqueue_count", que="x")
     with pytest.raises(UsageError, match="in the table twice"):
         Metrics((*FAMILIES, Family(Kind.GAUGE, "handler_busy_count", "again")))
+
+
+def test_a_flood_of_invented_types_makes_no_flood_of_series() -> None:
+    metrics = Metrics()
+    for number in range(MAX_TYPES + 500):
+        metrics.inc(meter.UNROUTED, queue="EMAIL", type=f"t{number}")
+        metrics.observe(meter.HANDLER_RUNTIME, 0.5, queue="EMAIL", type=f"t{number}")
+    text = _text(metrics)
+    assert text.count(f"{PREFIX}{meter.UNROUTED}{{") == MAX_TYPES + 1
+    assert f'{PREFIX}{meter.UNROUTED}{{queue="EMAIL",type="{OTHER_TYPES}"}} 500.0' in text
+    assert f'{PREFIX}{meter.HANDLER_RUNTIME}_count{{queue="EMAIL",type="{OTHER_TYPES}"}} 500.0' in text
+    metrics.inc(meter.UNROUTED, queue="EMAIL", type="t0")
+    assert f'{PREFIX}{meter.UNROUTED}{{queue="EMAIL",type="t0"}} 2.0' in _text(metrics)

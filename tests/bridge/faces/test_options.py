@@ -128,7 +128,7 @@ def test_a_setting_that_is_like_none_lists_them_all(file: WriteFile) -> None:
         (b"\n\nx = '''\n\n", ":3: "),
         (b"\xff", ": not a text in UTF-8"),
         (b"a=" + b"[" * 100_000, "nested too deep"),
-        (b"#" * (1 << 20) + b"#", "at most 1048576 bytes"),
+        (b"#" * (1 << 20) + b"#", "larger than 1048576 bytes"),
     ],
     ids=["no value", "open text", "twice", "open at the end", "bytes", "deep", "large"],
 )

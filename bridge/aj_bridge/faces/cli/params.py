@@ -11,11 +11,11 @@ import click
 
 from aj_sdk.wire.times import NS_PER_S, parse_duration
 
-__all__ = ["DURATION", "INSTANT", "Duration", "Instant", "payload_bytes"]
+__all__ = ["DURATION", "INSTANT", "MAX_PAYLOAD_FILE", "Duration", "Instant", "payload_bytes"]
 
 _DAY_NS: Final = 86_400 * NS_PER_S
 _LONG_UNITS: Final = {"d": _DAY_NS, "w": 7 * _DAY_NS, "M": 30 * _DAY_NS, "y": 365 * _DAY_NS}
-_MOST_BYTES: Final = 64 * 1024 * 1024
+MAX_PAYLOAD_FILE: Final = 64 * 1024 * 1024
 """More than any server takes in a message."""
 
 _LONG_PART: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)([dDwWMyY])")
@@ -71,11 +71,11 @@ def payload_bytes(text: str) -> bytes:
         return os.fsencode(text)
     try:
         with sys.stdin.buffer if text == "-" else Path(text[1:]).open("rb") as source:
-            data = source.read(_MOST_BYTES + 1)
+            data = source.read(MAX_PAYLOAD_FILE + 1)
     except OSError as err:
         raise click.BadParameter(f"cannot read {text[1:]}: {err.strerror}", param_hint="PAYLOAD") from None
-    if len(data) > _MOST_BYTES:
-        raise click.BadParameter(f"it has more than {_MOST_BYTES // 1024**2} MiB", param_hint="PAYLOAD")
+    if len(data) > MAX_PAYLOAD_FILE:
+        raise click.BadParameter(f"it has more than {MAX_PAYLOAD_FILE // 1024**2} MiB", param_hint="PAYLOAD")
     return data
 
 
