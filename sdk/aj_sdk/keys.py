@@ -78,7 +78,7 @@ def _checked(given: str, what: str, sizes: tuple[int, ...]) -> str:
         content = read_bounded(Path(text).expanduser(), _MAX_FILE).decode("ascii", "replace").strip()
     except (OSError, RuntimeError) as err:
         reason = getattr(err, "strerror", None) or err
-        raise UsageError(f"the {what} can't be read from its file: {reason}") from None
+        raise UsageError(f"the {what} can't be read from {text}: {reason}") from None
     if (key := _hex(content, sizes)) is None:
         raise UsageError(f"the file {text} does not hold a {what}: that is {size} bytes in hex")
     return key
