@@ -3,6 +3,7 @@
     python bench/throughput.py                                  # beside the plain loop and the floor
     python bench/throughput.py --against plain,floor,go,go-local,asynq --tasks 20000 --rounds 5
     python bench/throughput.py --payload 10000 --concurrency 500 --json
+    python bench/throughput.py --matrix --tasks 2000 --rounds 3 # payloads, tasks in flight, encodings
     python bench/throughput.py --need plain=1.2 --need floor=0.3      # exit code 1 where a ratio is lower
 
 All workers take the same number of stored tasks, in alternating rounds, on one machine with file storage; the figures
@@ -31,7 +32,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from aj_bridge.engine.router import Encoding
 from aj_bridge.faces.embedded import EmbeddedServer
 from aj_sdk.client import Client
 from aj_sdk.wire.queue import QueueSettings
@@ -60,6 +62,7 @@ class Round:
     count: int
     concurrency: int
     payload: int
+    encoding: str
 
 
 async def fill(job: Round, *, for_go: bool = False) -> None:
@@ -75,9 +78,8 @@ async def fill(job: Round, *, for_go: bool = False) -> None:
 
 def ours(worker: str, job: Round) -> dict[str, float]:
     """Run a worker of `worker.py`, which says what it took."""
-    asyncio.run(fill(job))
     command = [sys.executable, str(HERE / "worker.py"), worker, "--server", job.server, "--queue", job.queue]
-    command += ["--count", str(job.count), "--concurrency", str(job.concurrency)]
+    command += ["--count", str(job.count), "--concurrency", str(job.concurrency), "--encoding", job.encoding]
     run = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True, timeout=_PATIENCE_S)
     figures: dict[str, float] = json.loads(run.stdout)
     return figures
@@ -85,7 +87,6 @@ def ours(worker: str, job: Round) -> dict[str, float]:
 
 def go(mode: str, job: Round) -> dict[str, float]:
     """Run the Go project's worker: from its first request for work to its last outcome."""
-    asyncio.run(fill(job, for_go=True))
     command = [str(UPSTREAM / "bin" / "peer"), "work", "--server", job.server, "--queue", job.queue, "--quiet"]
     command += ["--concurrency", str(job.concurrency), "--until", str(job.count), "--mode", mode]
     command += ["--type", TYPE] if mode == "remote" else []
@@ -169,27 +170,39 @@ WORKERS: dict[str, Callable[[Round], dict[str, float]]] = {
 }
 
 
+ON_NATS = ("bridge", "plain", "floor", "go", "go-local")
+"""Those whose tasks lie in our server."""
+
+GO = ("go", "go-local")
+
+
 def bench(peers: Sequence[str], job: Round, rounds: int, progress: Progress) -> dict[str, Any]:
     """Run all rounds."""
     absent = missing(peers)
     workers = ["bridge", *(peer for peer in peers if peer not in absent)]
     rows: dict[str, list[dict[str, float]]] = {worker: [] for worker in workers}
     bar = progress.add_task("rounds", total=rounds * len(workers))
+    described = f"{job.concurrency} in flight, {job.payload} bytes, {job.encoding}"
     with EmbeddedServer() as server, handler(server.url) as handler_pid:
         for number in range(rounds):
             for worker in workers if number % 2 == 0 else reversed(workers):
-                progress.update(bar, description=f"round {number + 1}: {worker}")
-                this = Round(server.url, f"B{number}-{worker}", job.count, job.concurrency, job.payload)
-                beside = cpu(handler_pid)
+                progress.update(bar, description=f"{described}, round {number + 1}: {worker}")
+                this = replace(job, server=server.url, queue=f"B{number}-{worker}")
+                if worker in ON_NATS:
+                    asyncio.run(fill(this, for_go=worker in GO))
+                beside = cpu(handler_pid), cpu(server.pid)
                 figures = WORKERS[worker](this)
+                spent = cpu(handler_pid) - beside[0], cpu(server.pid) - beside[1]
                 rows[worker].append(
                     {
                         "tasks_per_s": job.count / figures["seconds"],
                         "cpu_us_per_task": figures["cpu_seconds"] * 1e6 / job.count,
-                        "handler_cpu_us_per_task": (cpu(handler_pid) - beside) * 1e6 / job.count,
+                        "handler_cpu_us_per_task": spent[0] * 1e6 / job.count,
+                        "server_cpu_us_per_task": spent[1] * 1e6 / job.count,
                     }
                 )
                 progress.advance(bar)
+        progress.remove_task(bar)
         version = server.version
     medians = {
         worker: {name: round(statistics.median(row[name] for row in found), 1) for name in found[0]}
@@ -214,14 +227,48 @@ def bench(peers: Sequence[str], job: Round, rounds: int, progress: Progress) -> 
         "rounds": rounds,
         "concurrency": job.concurrency,
         "payload": job.payload,
+        "encoding": job.encoding,
         "machine": machine(version),
     }
+
+
+def cells(tasks: int) -> Iterator[Round]:
+    """Give the cells of the matrix: how many tasks each has follows from how long one takes."""
+    for payload, in_flight in ((100, (1, 10, 100, 500)), (10_000, (1, 10, 100, 500)), (500_000, (1, 10, 100))):
+        for concurrency in in_flight:
+            count = max(20, tasks // (1 if payload < 10_000 else 2 if payload < 500_000 else 50))
+            count = max(20, count // 5) if concurrency == 1 else count
+            for encoding in Encoding:
+                yield Round("", "", count, concurrency, payload, encoding.value)
+
+
+def show_matrix(found: list[dict[str, Any]]) -> None:
+    """Print a row a cell."""
+    table = Table(title="the bridge, and it / a peer in tasks a second")
+    peers = list(found[0]["ratios"])
+    for heading in ("payload", "in flight", "encoding", *(f"bridge / {peer}" for peer in peers), "tasks/s"):
+        table.add_column(heading, justify="right")
+    for heading in ("bridge", "handler", "server"):
+        table.add_column(f"{heading}'s CPU us a task", justify="right")
+    for cell in found:
+        ours = cell["workers"]["bridge"]
+        table.add_row(
+            str(cell["payload"]),
+            str(cell["concurrency"]),
+            cell["encoding"],
+            *(str(cell["ratios"][peer]) for peer in peers),
+            f"{ours['tasks_per_s']:.0f}",
+            *(f"{ours[f'{part}cpu_us_per_task']:.0f}" for part in ("", "handler_", "server_")),
+        )
+    Console().print(table)
+    print(f"{found[0]['rounds']} rounds each; {found[0]['machine']}")
 
 
 def show(found: dict[str, Any]) -> None:
     """Print a table."""
     table = Table(title="bridge / peer, in tasks a second")
-    for heading in ("worker", "bridge / it", "tasks/s", "its CPU us a task", "bridge's CPU / its"):
+    headings = ("worker", "bridge / it", "tasks/s", "its CPU us a task", "bridge's CPU / its", "server's CPU us a task")
+    for heading in headings:
         table.add_column(heading, justify="left" if heading == "worker" else "right")
     for worker, figures in found["workers"].items():
         ratio = found["ratios"].get(worker)
@@ -231,6 +278,7 @@ def show(found: dict[str, Any]) -> None:
             f"{figures['tasks_per_s']:.0f}",
             f"{figures['cpu_us_per_task']:.0f}",
             "" if ratio is None else f"{found['cpu_ratios'][worker]}",
+            f"{figures['server_cpu_us_per_task']:.0f}" if worker in ON_NATS else "",
         )
     Console().print(table)
     for peer, why in found["left_out"].items():
@@ -249,7 +297,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each worker (default 3)")
     parser.add_argument("--concurrency", type=int, default=100, help="tasks in flight (default 100)")
     parser.add_argument("--payload", type=int, default=110, help="bytes of a payload (default 110)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument(
+        "--encoding",
+        choices=[each.value for each in Encoding],
+        default=Encoding.JSON.value,
+        help="how the bridge writes tasks for their handler (default json)",
+    )
+    parser.add_argument(
+        "--matrix",
+        action="store_true",
+        help="payloads of 100 B, 10 kB and 500 kB, 1 to 500 in flight, JSON and MessagePack; --tasks are of the least",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object; with --matrix a list of them")
     parser.add_argument(
         "--need", action="append", default=[], metavar="PEER=RATIO", type=_need, help="fail where the ratio is lower"
     )
@@ -259,7 +318,17 @@ def main() -> None:
     unknown = [peer for peer in peers if peer not in PEERS]
     if unknown:
         parser.error(f"no such peer: {', '.join(unknown)}; there are {', '.join(PEERS)}")
-    job = Round("", "", options.tasks, options.concurrency, options.payload)
+    job = Round("", "", options.tasks, options.concurrency, options.payload, options.encoding)
+    if options.matrix:
+        if needs:
+            parser.error("--need goes with one cell, not with --matrix")
+        with Progress(console=Console(stderr=True), transient=True) as progress:
+            matrix = [bench(peers, cell, options.rounds, progress) for cell in cells(options.tasks)]
+        if options.json:
+            print(json.dumps(matrix))
+        else:
+            show_matrix(matrix)
+        return
     with Progress(console=Console(stderr=True), transient=True) as progress:
         found = bench(peers, job, options.rounds, progress)
     if options.json:

@@ -23,6 +23,8 @@ import uvloop
 
 from aj_bridge.engine.bridge import Bridge, BridgeOptions, ServedQueue
 from aj_bridge.engine.meter import UPDATES
+from aj_bridge.engine.router import EACH, Encoding, Route, Router
+from aj_bridge.faces.metrics import Metrics
 from aj_sdk.fast import open_transport
 from aj_sdk.jetstream import JetStream
 from aj_sdk.transport import Message
@@ -32,34 +34,28 @@ from aj_sdk.wire.names import TASKS_STREAM, handler_subject, queue_stream, task_
 TYPE = "bench:echo"
 
 
-class CountingMeter:
-    """Counts completed tasks and stops the bridge at the last one."""
+class CountingMetrics(Metrics):
+    """The metrics of `aj-bridge run`, which stop the bridge at the last completed task."""
 
     def __init__(self, wanted: int, done: Callable[[], None]) -> None:
+        super().__init__()
         self._left = wanted
         self._done = done
 
-    def inc(self, name: str, /, **labels: str) -> None:
+    def inc(self, name: str, by: float = 1, /, **labels: str) -> None:
         """Count."""
+        super().inc(name, by, **labels)
         if name == UPDATES and labels.get("state") == "complete":
             self._left -= 1
             if self._left == 0:
                 self._done()
 
-    def set(self, name: str, value: float, /, **labels: str) -> None:
-        """Ignore gauges."""
 
-    def add(self, name: str, by: float, /, **labels: str) -> None:
-        """Ignore gauges."""
-
-    def observe(self, name: str, value: float, /, **labels: str) -> None:
-        """Ignore summaries."""
-
-
-async def bridge(server: str, queue: str, count: int, concurrency: int) -> float:
+async def bridge(server: str, queue: str, count: int, concurrency: int, encoding: str) -> float:
     """Work with our bridge; returns the seconds from its being ready to the last completed task."""
     connection = await nats.connect(server, pending_size=8 << 20, skip_subject_validation=True)
     times: dict[str, float] = {}
+    route = Route(type=EACH, encoding=Encoding(encoding))
 
     def done() -> None:
         times["end"] = time.perf_counter()
@@ -68,15 +64,15 @@ async def bridge(server: str, queue: str, count: int, concurrency: int) -> float
     async with open_transport(connection) as transport:
         worker = Bridge(
             JetStream(transport),
-            BridgeOptions(queues=(ServedQueue(name=queue),), concurrency=concurrency),
-            CountingMeter(count, done),
+            BridgeOptions(queues=(ServedQueue(name=queue),), concurrency=concurrency, router=Router([route])),
+            CountingMetrics(count, done),
         )
         await worker.run(lambda *_: times.update(begin=time.perf_counter()))
     await connection.close()
     return times["end"] - times["begin"]
 
 
-async def plain(server: str, queue: str, count: int, concurrency: int) -> float:
+async def plain(server: str, queue: str, count: int, concurrency: int, _encoding: str) -> float:
     """Work with the plain loop; returns the seconds for all tasks."""
     connection = await nats.connect(server)
     js = connection.jetstream()
@@ -123,7 +119,7 @@ _PADDING = b" " * 150
 """What a record grows by on its way: state, tries, times and result."""
 
 
-async def floor(server: str, queue: str, count: int, concurrency: int) -> float:
+async def floor(server: str, queue: str, count: int, concurrency: int, _encoding: str) -> float:
     """Send the messages of so many tasks; returns the seconds that took."""
     connection = await nats.connect(server, pending_size=8 << 20, skip_subject_validation=True)
     async with open_transport(connection) as transport:
@@ -207,9 +203,10 @@ def main() -> None:
     parser.add_argument("--queue", required=True)
     parser.add_argument("--count", type=int, required=True)
     parser.add_argument("--concurrency", type=int, required=True)
+    parser.add_argument("--encoding", choices=[each.value for each in Encoding], default=Encoding.JSON.value)
     options = parser.parse_args()
     before = resource.getrusage(resource.RUSAGE_SELF)
-    work = WORKERS[options.worker](options.server, options.queue, options.count, options.concurrency)
+    work = WORKERS[options.worker](options.server, options.queue, options.count, options.concurrency, options.encoding)
     if options.worker != "plain":
         # As `aj-bridge run` does.
         gc.freeze()
