@@ -77,6 +77,10 @@ class HeldClaims:
         # Not kept: the queue may be configured at any time.
         return self._items.ack_wait_ns / NS_PER_S
 
+    @property
+    def _look_s(self) -> float:
+        return min(_SLOWEST_LOOK_S, self._lease_s / _LOOKS_PER_LEASE)
+
     def take(self, claim: Claim) -> Held:
         """Begin to hold a claim."""
         held = Held(claim, Stamp(self._owner, claim.item), self._lease_s)
@@ -94,8 +98,11 @@ class HeldClaims:
         held.lease_until = -math.inf
 
     def valid(self, held: Held) -> bool:
-        """Say whether the claim is surely still ours."""
-        return self._clock.monotonic() < held.lease_until
+        """Say whether the claim is surely still ours, and long enough for the next look to renew it.
+
+        A claim may come with its lease nearly over, when we were slow to read it: begun then, it would be lost at work.
+        """
+        return self._clock.monotonic() < held.lease_until - self._look_s
 
     def holds(self, task_id: str, item: ItemRef) -> bool:
         """Say whether this very delivery is in hand."""
@@ -106,7 +113,7 @@ class HeldClaims:
         """Renew what is in hand, three times a lease, until cancelled."""
         try:
             while True:
-                await asyncio.sleep(min(_SLOWEST_LOOK_S, self._lease_s / _LOOKS_PER_LEASE))
+                await asyncio.sleep(self._look_s)
                 renew_below_s = self._lease_s * (1 - 1 / _RENEWALS_PER_LEASE)
                 now = self._clock.monotonic()
                 for held in self:
@@ -129,7 +136,7 @@ class HeldClaims:
         else:
             # The server goes by the item, not by its delivery: confirmed after our lease may have passed, a renewal
             # may have extended that of the next owner.
-            if self.valid(held):
+            if self._clock.monotonic() < held.lease_until:
                 held.lease_until = max(held.lease_until, sent + self._lease_s)
         finally:
             held.renewing = False
