@@ -204,6 +204,12 @@ class Bridge:
         self._slots.resume()
 
     @property
+    def silent_s(self) -> float:
+        """For how many seconds the server has not answered; 0 before the queues are bound."""
+        since = min((line.storage.pulse.since for line in self._lines), default=None)
+        return 0.0 if since is None else self._clock.monotonic() - since
+
+    @property
     def status(self) -> BridgeStatus:
         """How it stands."""
         return BridgeStatus(

@@ -226,7 +226,7 @@ class BridgeConfig:
     )
     monitor: Address | None = option(  # noqa: RUF009 - a field's declaration, frozen as the others
         HOST_PORT,
-        "Serve Prometheus metrics and /healthz here; a port alone means this machine only",
+        "Serve Prometheus metrics, /healthz and /readyz here; a port alone means this machine only",
         default=None,
         aliases={"AJC_MONITOR": _go_port},
     )

@@ -1,4 +1,4 @@
-"""The small port that a monitoring system asks: `/metrics` and `/healthz`, of one process or of several as one.
+"""The small port that a monitoring system asks: `/metrics`, `/healthz`, `/readyz`, of one process or of several as one.
 
 Knows HTTP, and how pages of several processes become one; what there is to tell is the business of who is watched.
 """
@@ -28,7 +28,7 @@ class Watched(Protocol):
         """Return the metrics in Prometheus's text format, version 0.0.4."""
 
     async def fault(self) -> str | None:
-        """Say why `/healthz` should answer 503; None while all is well."""
+        """Say why `/healthz` and `/readyz` should answer 503; None while all is well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +96,9 @@ class Bound:
 
 @contextlib.asynccontextmanager
 async def serve(watched: Watched, host: str, port: int) -> AsyncIterator[Bound]:
-    """Serve `/metrics` and `/healthz` until the context is left.
+    """Serve `/metrics`, `/healthz` and `/readyz` until the context is left; the last two say the same.
 
-    Both are answered by the event loop that does the work: a loop that hangs answers neither, and that is the point.
+    All are answered by the event loop that does the work: a loop that hangs answers none, and that is the point.
 
     Args:
         watched: what to serve.
@@ -164,8 +164,8 @@ async def _response(watched: Watched, head: bytes) -> bytes:
     status, kind, body = "200 OK", "text/plain; charset=utf-8", b""
     if not version.startswith(b"HTTP/1."):
         status, body = "400 Bad Request", b"not an HTTP/1 request\n"
-    elif path not in (b"/metrics", b"/healthz"):
-        status, body = "404 Not Found", b"there are /metrics and /healthz\n"
+    elif path not in (b"/metrics", b"/healthz", b"/readyz"):
+        status, body = "404 Not Found", b"there are /metrics, /healthz and /readyz\n"
     elif method not in (b"GET", b"HEAD"):
         status, body = "405 Method Not Allowed\r\nAllow: GET, HEAD", b"only GET\n"
     elif path == b"/metrics":

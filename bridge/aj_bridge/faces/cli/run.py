@@ -44,6 +44,8 @@ _GC_THRESHOLD: Final = (50_000, 50, 100)
 _NO_EXIT_CODE: Final = 0
 _CANCELLED: Final = 1
 _NATS_PORT: Final = 4222
+_SILENCE_S: Final = 10.0
+"""For how long a server may be silent before we say that we can't work; the connection itself notices much later."""
 
 
 @leaf(
@@ -157,7 +159,15 @@ async def _run(config: BridgeConfig, router: Router, flags: ConnectionFlags, sea
         jetstream = JetStream(transport, prefix=options.js_prefix, event_prefix=options.js_event_prefix)
         await _need_queues(jetstream, config)
         metrics = Metrics()
-        own = Own(metrics, lambda: None if connection.is_connected else "not connected to a NATS server")
+        silences: list[Callable[[], float]] = []
+
+        def fault() -> str | None:
+            if not connection.is_connected:
+                return "not connected to a NATS server"
+            silent_s = max((silent() for silent in silences), default=0.0)
+            return f"the server has not answered for {silent_s:.0f} s" if silent_s > _SILENCE_S else None
+
+        own = Own(metrics, fault)
         monitor = await _monitored(stack, config, own) if seat is None else ""
         bridge = Bridge(
             jetstream,
@@ -176,6 +186,7 @@ async def _run(config: BridgeConfig, router: Router, flags: ConnectionFlags, sea
             metrics,
             journal,
         )
+        silences.append(lambda: bridge.silent_s)
 
         def ready(lines: Sequence[Line]) -> None:
             queues = ", ".join(_queue_text(line, alone=len(lines) == 1) for line in lines)
