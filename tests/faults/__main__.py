@@ -58,7 +58,8 @@ def main() -> int:
     outcomes: list[Outcome] = []
     broken: list[tuple[str, str]] = []
     to = Console(stderr=True)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)  # either way nothing is left running
     stopped = False
     try:
         with Progress(

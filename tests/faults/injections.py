@@ -20,6 +20,8 @@ __all__ = ["Inject"]
 Inject = Callable[[Stand], Coroutine[Any, Any, None]]
 """Does something to a stand while its tasks run."""
 
+LOST_S: Final = 15.0
+"""Within which time a bridge must say that it can't work (L-4)."""
 TASKS: Final = "CHORIA_AJ_TASKS"
 STREAM: Final = f"CHORIA_AJ_Q_{QUEUE}"
 
@@ -124,6 +126,17 @@ async def freeze_server(stand: Stand) -> None:
             await asyncio.sleep(stand.setting.lease_s * stand.chance.uniform(1, 4))
             stand.server.resume()
             await stand.reached()
+
+
+async def freeze_server_for_long(stand: Stand) -> None:
+    """Freeze the server for so long that bridges must say that they can't work."""
+    await stand.until_ended(0.3)
+    with stand.fault("freeze", "server"):
+        stand.server.pause()
+        await asyncio.sleep(stand.patience(LOST_S) + 2)
+        stand.server.resume()
+        await stand.reached()
+    await asyncio.sleep(stand.patience(6))  # so that the answers after healing are heard
 
 
 async def partition(stand: Stand) -> None:

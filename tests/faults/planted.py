@@ -147,9 +147,9 @@ def _no_timeout() -> None:
 BUGS: Final[Mapping[str, Bug]] = {
     "ack-before-save": Bug(
         what="ack before save",
-        row="mix",
+        row="kill-bridge-long-lease",
         plant=_ack_before_save,
-        tasks=150,
+        settle_s=18,
         caught_by=frozenset({"I-4", "L-1", "L-3"}),
     ),
     "ignored-refusal": Bug(

@@ -1,6 +1,6 @@
 """The rows of the fault list: what is set up, which tasks there are, and what is done while they run."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from tests.faults import injections as do
@@ -35,6 +35,9 @@ class Row:
     counts: bool = True
 
 
+_SWEPT: Final = Setting(options=(*_FAST, "--sweep-every", "2s"), quiet_s=20)
+"""A server that was killed may keep an item that was acknowledged (seen): the sweeper takes it out."""
+
 _ALL: Final = (
     Row(
         name="kill-bridge",
@@ -53,7 +56,12 @@ _ALL: Final = (
     ),
     Row(name="kill-handler", what="kill -9 of the handler mid-task", inject=do.kill_handlers, orders=make.slow),
     Row(name="sigterm", what="SIGTERM under load", inject=do.terminate_all),
-    Row(name="kill-server", what="kill -9 and restart of nats-server on the same store", inject=do.kill_server),
+    Row(
+        name="kill-server",
+        what="kill -9 and restart of nats-server on the same store",
+        inject=do.kill_server,
+        setting=_SWEPT,
+    ),
     Row(
         name="freeze-bridge",
         what="SIGSTOP of the bridge longer than the lease, then SIGCONT",
@@ -61,6 +69,11 @@ _ALL: Final = (
         orders=make.slow,
     ),
     Row(name="freeze-server", what="SIGSTOP of the server", inject=do.freeze_server),
+    Row(
+        name="freeze-server-long",
+        what="SIGSTOP of the server for so long that bridges must say that they are not ready",
+        inject=do.freeze_server_for_long,
+    ),
     Row(
         name="partition",
         what="the bridge delayed, cut off one way or both, reset, refused; its acks or its answers lost",
@@ -71,9 +84,9 @@ _ALL: Final = (
         name="leader-loss",
         what="a three-node cluster losing its leader",
         inject=do.lose_leaders,
-        setting=Setting(cluster=True),
+        setting=replace(_SWEPT, cluster=True),
     ),
-    Row(name="lame-duck", what="lame-duck mode", inject=do.retire_nodes, setting=Setting(cluster=True)),
+    Row(name="lame-duck", what="lame-duck mode", inject=do.retire_nodes, setting=replace(_SWEPT, cluster=True)),
     Row(name="store-full", what="store full or stream limit hit", inject=do.fill_store),
     Row(
         name="deadline",
@@ -121,7 +134,7 @@ _ALL: Final = (
         counts=False,
     ),
     Row(name="acts", what="retry, cancel and requeue racing an active task", inject=do.interfere),
-    Row(name="mix", what="random mixes of them", inject=do.all_of_it, setting=Setting(proxied=True), seconds=8),
+    Row(name="mix", what="random mixes of them", inject=do.all_of_it, setting=replace(_SWEPT, proxied=True), seconds=8),
     *(
         (
             Row(

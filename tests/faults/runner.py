@@ -66,6 +66,7 @@ async def run(
         offset = time.time_ns() - time.monotonic_ns()
         stand.total = len(specs)
         telling = asyncio.create_task(_tell(lambda: progress(len(stand.ended), stand.total)))
+        probing = asyncio.create_task(stand.probe())
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(stand.produce(specs, row.seconds if seconds is None else seconds))
@@ -75,6 +76,7 @@ async def run(
             await stand.settled(settle * slack)
         finally:
             telling.cancel()
+            probing.cancel()
         ended_at = time.time_ns()
         await stand.end()
         faults = stand.injected

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import json
 import random
+import re
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -34,6 +35,7 @@ _FINAL: Final = ("complete", "expired", "terminated", "unreachable", "queue_erro
 _HANDLERS: Final = Path(__file__).with_name("handlers.py")
 _READY_S: Final = 30.0
 _LOOK_S: Final = 1.0
+_PROBE_S: Final = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +51,7 @@ class Setting:
         options: further options of each bridge.
         proxied: each bridge has a proxy before the server.
         settle_s: within which time all must have ended, once nothing disturbs any more.
+        quiet_s: within which time all items must be gone after that.
         canaries: tasks of a type of their own come all the time, and must not be held up.
         users: bridges have a login of their own, which can be changed.
         cluster: three servers, and three copies of everything.
@@ -66,6 +69,7 @@ class Setting:
     skew_s: float = 0.0
     proxied: bool = False
     settle_s: float = 45.0
+    quiet_s: float = 6.0
     canaries: bool = False
 
     @property
@@ -91,6 +95,7 @@ class BridgeAtWork:
         self.process = process
         self.proxy = proxy
         self._journal = journal
+        self.monitor = ""
 
     @property
     def id(self) -> str:
@@ -99,7 +104,22 @@ class BridgeAtWork:
         return str(json.loads(first)["bridge"]) if first else ""
 
     async def ready(self) -> None:
-        await self.process.says("^ready: bridge ", seconds=_READY_S)
+        line = await self.process.says("^ready: bridge ", seconds=_READY_S)
+        if found := re.search(r"http://([0-9.]+):([0-9]+)", line):
+            self.monitor = f"{found[1]}:{found[2]}"
+
+    async def is_ready(self) -> bool:
+        """Ask it whether it is ready to work; one that does not answer in time is not."""
+        host, _, port = self.monitor.partition(":")
+        try:
+            async with asyncio.timeout(_PROBE_S):
+                reader, writer = await asyncio.open_connection(host, int(port))
+                writer.write(b"GET /readyz HTTP/1.1\r\n\r\n")
+                answer = await reader.readline()
+                writer.close()
+        except (TimeoutError, OSError):
+            return False
+        return b" 200 " in answer
 
 
 class Stand:
@@ -137,6 +157,7 @@ class Stand:
         self._bug = bug
         self._faults = Log(folder / "faults.jsonl")
         self._producer = Log(folder / "producer.jsonl")
+        self._ready = Log(folder / "ready.jsonl")
         self._changed = asyncio.Event()
         self._numbers = 0
 
@@ -179,7 +200,7 @@ class Stand:
             url = proxy.url
         journal = self.folder / f"bridge-{self._numbers}.jsonl"
         command = [sys.executable, "-m", "tests.faults.bridge", "run", "--server", url, "--queue", QUEUE]
-        command += ["--drain-timeout", "5s"]
+        command += ["--drain-timeout", "5s", "--monitor", "127.0.0.1:0"]
         if self._bug:
             settings["AJ_TEST_BUG"] = self._bug
         process = self._crew.start("bridge", *command, "--journal", journal, *self.setting.options, **settings)
@@ -196,6 +217,14 @@ class Stand:
     def _on_save(self, task: str, state: str) -> None:
         (self.ended.add if state in _FINAL else self.ended.discard)(task)
         self._changed.set()
+
+    async def probe(self) -> None:
+        """Ask all bridges again and again whether they are ready, until cancelled."""
+        while True:
+            for bridge in [each for each in self.bridges if each.monitor and each.process.running]:
+                ready = await bridge.is_ready()
+                self._ready.write(at=time.time_ns(), bridge=bridge.id, ready=ready)
+            await asyncio.sleep(_PROBE_S / 2)
 
     # Producing.
 
@@ -260,7 +289,7 @@ class Stand:
                             await self._changed.wait()
         # Acks are on their way; an item whose ack was lost comes again, and is acknowledged then.
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self.patience(3 * self.setting.lease_s + 3)):
+            async with asyncio.timeout(self.patience(self.setting.quiet_s)):
                 while await self._items_left():  # noqa: ASYNC110 - the server tells nobody of an ack
                     await asyncio.sleep(0.1)
 
@@ -369,7 +398,7 @@ class Stand:
         for bridge in self.bridges:
             await bridge.process.ended(seconds=20)
         await self.recorder.end()
-        for log in (self._faults, self._producer):
+        for log in (self._faults, self._producer, self._ready):
             log.close()
 
 
