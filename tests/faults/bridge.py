@@ -7,10 +7,14 @@ hangs on the journal, whose n-th line of a step (with this state, outcome or dec
 `planted`.
 """
 
+import asyncio
+import gc
 import json
 import os
 import signal
+from pathlib import Path
 
+from nats.aio.client import Client
 from tests.faults.planted import BUGS
 
 from aj_bridge.entry import aj_bridge
@@ -35,7 +39,28 @@ def die_after(text: str) -> None:
     JournalFile.write = write_and_die  # type: ignore[method-assign]
 
 
+def sample_on_signal(path: str) -> None:
+    """Have this process write down, on each SIGUSR1, what it needs and holds."""
+
+    def sample(_number: int, _frame: object) -> None:
+        status = Path("/proc/self/status").read_text()
+        connections = [each for each in gc.get_objects() if isinstance(each, Client)]
+        row = {
+            "process": os.getpid(),
+            "rss_kib": int(status.partition("VmRSS:")[2].split()[0]),
+            "descriptors": len(list(Path("/proc/self/fd").iterdir())),
+            "tasks": len(asyncio.all_tasks()),
+            "subscriptions": sum(len(each._subs) for each in connections),
+        }
+        with Path(path).open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+    signal.signal(signal.SIGUSR1, sample)
+
+
 def main() -> None:
+    if samples := os.environ.pop("AJ_TEST_SAMPLES", ""):
+        sample_on_signal(samples)
     if after := os.environ.pop("AJ_TEST_KILL_AFTER", ""):
         die_after(after)
     if bug := os.environ.pop("AJ_TEST_BUG", ""):

@@ -20,6 +20,7 @@ __all__ = ["Inject"]
 Inject = Callable[[Stand], Coroutine[Any, Any, None]]
 """Does something to a stand while its tasks run."""
 
+SAMPLES: Final = 16
 LOST_S: Final = 15.0
 """Within which time a bridge must say that it can't work (L-4)."""
 TASKS: Final = "CHORIA_AJ_TASKS"
@@ -348,6 +349,14 @@ async def retire_nodes(stand: Stand) -> None:
             await cluster.retire(name)
             await cluster.nodes[name].astart()
             await cluster.settled([TASKS, STREAM])
+
+
+async def sample(stand: Stand) -> None:
+    """Have the bridges write down what they need, at equal distances; nothing else is done to them."""
+    for number in range(1, SAMPLES + 1):
+        await stand.until_ended(number / SAMPLES)
+        for bridge in stand.bridges:
+            os.kill(bridge.process.pid, signal.SIGUSR1)
 
 
 async def all_of_it(stand: Stand) -> None:

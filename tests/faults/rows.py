@@ -133,6 +133,12 @@ _ALL: Final = (
         setting=Setting(canaries=True, max_concurrent=20, max_run_time_s=15, options=_FAST),
         counts=False,
     ),
+    Row(
+        name="soak",
+        what="nothing; memory, descriptors, asyncio tasks and subscriptions are sampled (run it with many tasks)",
+        inject=do.sample,
+        counts=False,
+    ),
     Row(name="acts", what="retry, cancel and requeue racing an active task", inject=do.interfere),
     Row(name="mix", what="random mixes of them", inject=do.all_of_it, setting=replace(_SWEPT, proxied=True), seconds=8),
     *(

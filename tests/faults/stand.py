@@ -201,6 +201,7 @@ class Stand:
         journal = self.folder / f"bridge-{self._numbers}.jsonl"
         command = [sys.executable, "-m", "tests.faults.bridge", "run", "--server", url, "--queue", QUEUE]
         command += ["--drain-timeout", "5s", "--monitor", "127.0.0.1:0"]
+        settings["AJ_TEST_SAMPLES"] = str(self.folder / "samples.jsonl")
         if self._bug:
             settings["AJ_TEST_BUG"] = self._bug
         process = self._crew.start("bridge", *command, "--journal", journal, *self.setting.options, **settings)
