@@ -15,7 +15,8 @@ from aj_bridge.core.settle import NoResponders, Outcome, settle, too_large
 from aj_bridge.engine.clock import Clock
 from aj_bridge.engine.dispatch import RemoteHandlers
 from aj_bridge.engine.router import Invocation, Nobody
-from aj_sdk.transport import Message, OnInterim, Transport
+from aj_sdk.transport import Headers, Message, OnInterim, Transport
+from aj_sdk.wire.frames import read_header_block
 from aj_sdk.wire.queue import QueueSettings
 from aj_sdk.wire.times import NS_PER_S
 
@@ -117,12 +118,14 @@ class _Watched:
         subject: str,
         data: bytes = b"",
         *,
-        headers: Any = None,
+        headers: Headers | None = None,
         timeout: float,  # noqa: ASYNC109 - as in Transport
         interim: OnInterim | None = None,
     ) -> Message:
         began = self._monotonic()
-        self._show(Crossed(subject=subject, headers=dict(headers or {}), body=data))
+        # As they cross the wire: a block that is ready is no mapping.
+        sent = read_header_block(headers) if isinstance(headers, bytes) else dict(headers or {})
+        self._show(Crossed(subject=subject, headers=sent, body=data))
 
         def show(message: Message, *, on_the_way: bool) -> None:
             self._show(
