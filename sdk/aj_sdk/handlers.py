@@ -5,6 +5,7 @@ mere subscription can't be seen.
 """
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, Final
 
@@ -35,6 +36,8 @@ from aj_sdk.wire.times import NS_PER_S, parse_time
 __all__ = ["Handler", "Handlers", "Waiting", "WaitingType", "listens_to"]
 
 _PREFIX: Final = handler_subject("x")[:-1]
+_SUBJECT: Final = re.compile(r"[!-~]+")
+_ANY: Final = ("*", ">")
 _CATCH_ALL: Final = handler_subject("")
 _MOST_ANSWERS: Final = 10_000
 _READ_AT_ONCE: Final = 500
@@ -237,9 +240,9 @@ def listens_to(handlers: Iterable[Handler], task_type: str) -> str | None:
 
     Returns:
         The type that the handlers registered for: this one, else the longest prefix or the catch-all (empty), which
-        get them only from a bridge with such a route; None when there is nobody.
+        get them only from a bridge with such a route; a wildcard that takes it; None when there is nobody.
     """
-    takes = {handler.type for handler in handlers if task_type.startswith(handler.type)}
+    takes = {each.type for each in handlers if each.type in _ANY or task_type.startswith(each.type)}
     return max(takes, key=len) if takes else None
 
 
@@ -260,7 +263,7 @@ def _handlers(stats: _Service, info: _Service | None) -> Iterable[Handler]:
     described = {endpoint.name: endpoint for endpoint in (info.endpoints if info else None) or ()}
     general = (info.metadata if info else stats.metadata) or {}
     for endpoint in stats.endpoints or ():
-        if not endpoint.subject.startswith(_PREFIX):
+        if not endpoint.subject.startswith(_PREFIX) or not _SUBJECT.fullmatch(endpoint.subject):
             continue
         more = described.get(endpoint.name)
         metadata = general | ((more.metadata if more else None) or {})

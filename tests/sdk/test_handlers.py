@@ -20,7 +20,6 @@ from aj_sdk.queue import Queue
 from aj_sdk.runner import Runner
 from aj_sdk.services import Services
 from aj_sdk.store import Store
-from aj_sdk.wire.names import handler_subject
 from aj_sdk.wire.state import TaskState
 from aj_sdk.wire.task import TaskRecord
 
@@ -29,7 +28,7 @@ SECOND = 1_000_000_000
 
 def handler(task_type: str, **changes: Any) -> Handler:
     fields: dict[str, Any] = {
-        "subject": handler_subject(task_type),
+        "subject": f"CHORIA_AJ.H.T.{task_type or 'catchall'}",
         "queue_group": "q",
         "service": "aj-handler",
         "instance": "x",
@@ -53,6 +52,7 @@ def handler(task_type: str, **changes: Any) -> Handler:
         (["email:", ""], "email:new", "email:"),
         (["email:", ""], "image:scale", ""),
         (["email:new"], "email:old", None),
+        (["", "*"], "email:new", "*"),
         ([], "email:new", None),
     ],
 )

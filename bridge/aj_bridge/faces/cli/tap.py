@@ -1,6 +1,9 @@
 """`aj-bridge tap`: what passes between bridges and handlers, as it passes."""
 
 import asyncio
+import contextlib
+import logging
+import re
 import time
 from base64 import b64encode
 from collections.abc import Callable, Sequence
@@ -10,6 +13,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Final
 
 import click
+import nats.errors
 from nats.aio.client import Client as Connection
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
@@ -90,6 +94,8 @@ def command(
     names = [name for name in types if not any(char in name for char in "*?[")]
     for name in names:
         check_name(name, "task type")
+    if not re.fullmatch(r"[^\s*>.]+(\.[^\s*>.]+)*", inbox):
+        raise click.UsageError(f"--inbox {inbox!r} is no prefix of a subject")
     if unseen and not names:
         raise click.UsageError("--unseen needs the names of types")
     tap = _Tap(types, names if unseen else [], events=events, only_faults=only_faults, count=count, as_json=as_json)
@@ -103,6 +109,24 @@ def command(
             await tap.run(connection, client, inbox)
 
     asyncio.run(listen())
+
+
+class _Missed(logging.Filter):
+    """Counts what nats-py drops for want of room, which would else be logged one by one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._count = 0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        dropped = "slow consumer" in record.getMessage()
+        self._count += dropped
+        return not dropped
+
+    def take(self) -> int:
+        """Return how many since the last time."""
+        count, self._count = self._count, 0
+        return count
 
 
 class _Tap:
@@ -127,8 +151,10 @@ class _Tap:
         self._listener = Listener()
         self._done = asyncio.Event()
         self._tapped: dict[str, Subscription] = {}
+        self._missed = _Missed()
 
     async def run(self, connection: Connection, client: Client, inbox: str) -> None:
+        logging.getLogger("aj_sdk.connect").addFilter(self._missed)
         await self._subscribe(connection, f"{inbox}.>", self._on_inbox)
         if await _refused(connection, f"{inbox}.>"):
             _say(f"replies can't be shown: this login may not subscribe to {inbox}.>")
@@ -139,6 +165,8 @@ class _Tap:
             await self._follow(connection, client)
             for late in self._listener.overdue(time.time_ns()):
                 self._show(late)
+            if missed := self._missed.take():
+                _say(f"{missed:,} messages came faster than they could be shown, and are missing")
             try:
                 async with asyncio.timeout(_LOOK_S):
                     await self._done.wait()
@@ -153,12 +181,14 @@ class _Tap:
         new = sorted(wanted - self._tapped.keys())
         for subject in new:
             self._tapped[subject] = await self._subscribe(connection, subject, self._on_request)
-        if new:
-            await settle(connection)  # what is told to be tapped is
+        gone = sorted(self._tapped.keys() - wanted)
+        for subject in gone:
+            await self._tapped.pop(subject).unsubscribe()
+        if new or gone:
+            await _settled(connection)  # what is told next is so
         for subject in new:
             _say(f"tapping {subject}")
-        for subject in self._tapped.keys() - wanted:
-            await self._tapped.pop(subject).unsubscribe()
+        for subject in gone:
             _say(f"no handler of {subject} shows itself any more: left alone")
         if first and not wanted:
             _say("no handlers show themselves; their types are tapped as soon as they do")
@@ -206,9 +236,14 @@ class _Tap:
                 self._done.set()
 
 
+async def _settled(connection: Connection) -> None:
+    with contextlib.suppress(nats.errors.Error, TimeoutError):  # without a server there is nothing to wait for
+        await settle(connection)
+
+
 async def _refused(connection: Connection, subject: str) -> bool:
     before = connection.last_error
-    await settle(connection)
+    await _settled(connection)
     after = connection.last_error
     return after is not before and subject.lower() in str(after).lower()
 

@@ -1,6 +1,8 @@
 """`aj-bridge tap` on a real server: what it listens to and when, and what it prints."""
 
+import asyncio
 import json
+import logging
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 
@@ -9,6 +11,7 @@ import nats.micro
 import pytest
 from click.testing import CliRunner
 from nats.aio.client import Client as Connection
+from nats.aio.msg import Msg
 from nats.micro.request import Request
 from nats.micro.service import EndpointConfig, Service, ServiceConfig
 from tests.acceptance.processes import Process
@@ -18,6 +21,7 @@ from aj_bridge.faces.cli.main import aj_bridge_group
 from aj_bridge.faces.embedded import EmbeddedServer
 from aj_bridge.faces.tap import Kind, Passed
 from aj_sdk.connect import ConnectOptions, connect
+from aj_sdk.transport import settle
 
 TAP = [sys.executable, "-m", "aj_bridge.faces.cli.main", "aj-bridge"]
 HEADERS = {"AJ-Content-Type": "application/x-asyncjobs-task+json", "AJ-Handler-Deadline": "2999-01-01T00:00:00Z"}
@@ -103,6 +107,32 @@ async def test_a_login_that_may_not_see_replies_is_told(
     assert (await process.logs("replies can't be shown")).endswith("this login may not subscribe to _INBOX.>")
 
 
+@pytest.mark.server
+async def test_what_comes_too_fast_is_counted_and_not_complained_of_one_by_one(
+    connection: Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    missed = tap._Missed()
+    log = logging.getLogger("aj_sdk.connect")
+    log.addFilter(missed)
+    came, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slowly(_: Msg) -> None:
+        came.set()
+        await go_on.wait()
+
+    await connection.subscribe("x", cb=slowly, pending_msgs_limit=1)
+    await connection.publish("x", b"")
+    await came.wait()
+    for _ in range(4):
+        await connection.publish("x", b"")
+    await settle(connection)
+    go_on.set()
+    log.removeFilter(missed)
+    assert missed.take() == 3
+    assert missed.take() == 0
+    assert "slow consumer" not in caplog.text
+
+
 def test_text_that_a_terminal_would_obey_is_escaped(capsys: pytest.CaptureFixture[str]) -> None:
     tap._print(Passed(kind=Kind.REPLY, at_ns=0, subject="s", text="complete", content=b"\x1b[31m" + b"x" * 5000))
     out = capsys.readouterr().out
@@ -116,6 +146,7 @@ def test_text_that_a_terminal_would_obey_is_escaped(capsys: pytest.CaptureFixtur
     [
         (("--unseen",), "--unseen needs the names of types"),
         (("a b",), "task type"),
+        (("--inbox", "_INBOX.>"), "'_INBOX.>' is no prefix of a subject"),
         (("--count", "0"), "0 is not in the range"),
     ],
 )
