@@ -48,7 +48,7 @@ async def within_deadline(work: asyncio.Future[Reply], task: Task) -> Reply:
     """
     try:
         while not work.done() and (left := task.remaining) > 0:
-            await asyncio.wait({work}, timeout=left)  # and again: progress gives a task more time
+            await _until(work, left)  # and again: progress gives a task more time
     finally:
         if isinstance(work, asyncio.Task) and not work.done():
             work.cancel()
@@ -56,6 +56,24 @@ async def within_deadline(work: asyncio.Future[Reply], task: Task) -> Reply:
         task.log.warning("deadline exceeded")
         return Failed("deadline exceeded", cause=Cause.DEADLINE)
     return Failed("CancelledError") if work.cancelled() else work.result()
+
+
+async def _until(work: asyncio.Future[Reply], seconds: float) -> None:
+    """Wait until it is done or the time is up: `asyncio.wait` for one future, at half of what that costs a call."""
+    loop = asyncio.get_running_loop()
+    over = loop.create_future()
+
+    def wake(_: object = None) -> None:
+        if not over.done():
+            over.set_result(None)
+
+    timer = loop.call_later(seconds, wake)
+    work.add_done_callback(wake)
+    try:
+        await over
+    finally:
+        timer.cancel()
+        work.remove_done_callback(wake)
 
 
 async def _call_coroutine(service: Service, task: Task) -> Reply:

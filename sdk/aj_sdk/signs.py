@@ -6,7 +6,9 @@ One timer for all calls: most end before their first sign is due, and one each w
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+import math
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from typing import Final
 
 import nats.errors
@@ -26,16 +28,35 @@ Publish = Callable[[str, bytes, dict[str, str]], Awaitable[None]]
 
 
 class _Sign:
-    __slots__ = ("interval", "loop", "next", "over", "publish", "reply", "sending")
+    """The signs of one call, while the block lasts; a class, because `contextmanager` costs a call three times that."""
 
-    def __init__(self, reply: str, interval: float, publish: Publish, sending: set[asyncio.Task[None]]) -> None:
+    __slots__ = ("automatic", "interval", "loop", "next", "over", "publish", "reply", "sending", "task")
+
+    def __init__(
+        self, task: Task, reply: str, publish: Publish, sending: set[asyncio.Task[None]], automatic: "set[_Sign] | None"
+    ) -> None:
         self.loop = asyncio.get_running_loop()
+        self.task = task
         self.reply = reply
-        self.interval = interval
+        self.interval = (task.heartbeat_interval or math.inf) / _PER_INTERVAL
         self.publish = publish
         self.sending = sending
-        self.next = self.loop.time() + interval
+        self.automatic = automatic
+        self.next = self.loop.time() + self.interval
         self.over = False
+
+    def __enter__(self) -> None:
+        if self.task.heartbeat_interval is None:
+            return  # its caller takes none
+        self.task.sends(self.send)
+        if self.automatic is not None:
+            self.automatic.add(self)
+
+    def __exit__(self, *_: object) -> None:
+        self.over = True
+        self.task.sends(None)
+        if self.automatic is not None:
+            self.automatic.discard(self)
 
     def send(self, interim: Interim) -> None:
         """Send from any thread; what is asked for after the end is not sent."""
@@ -79,8 +100,7 @@ class Signs:
         self._automatic: set[_Sign] = set()
         self._sending: set[asyncio.Task[None]] = set()
 
-    @contextlib.contextmanager
-    def of(self, task: Task, reply: str, *, automatic: bool) -> Iterator[None]:
+    def of(self, task: Task, reply: str, *, automatic: bool) -> AbstractContextManager[None]:
         """Let a task send signs while the block lasts.
 
         Args:
@@ -88,19 +108,7 @@ class Signs:
             reply: where they go.
             automatic: send empty ones for it, as often as its caller wants them.
         """
-        if task.heartbeat_interval is None:
-            yield
-            return
-        sign = _Sign(reply, task.heartbeat_interval / _PER_INTERVAL, self._publish, self._sending)
-        task.sends(sign.send)
-        if automatic:
-            self._automatic.add(sign)
-        try:
-            yield
-        finally:
-            sign.over = True
-            task.sends(None)
-            self._automatic.discard(sign)
+        return _Sign(task, reply, self._publish, self._sending, self._automatic if automatic else None)
 
     async def keep(self) -> None:
         """Send the automatic ones, until cancelled."""

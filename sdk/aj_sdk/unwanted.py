@@ -4,8 +4,7 @@ Knows invocations and the work that they are; opens no connection.
 """
 
 import asyncio
-import contextlib
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Final
 
 from aj_sdk.handling import Task
@@ -19,6 +18,26 @@ UNWANTED_SUBJECTS: Final = invocation_cancel_subject("*")
 """What a runner listens to, once for all of its calls: a subscription for each would cost more than most calls."""
 
 
+class _Watching:
+    """A class, because `contextmanager` costs a call three times that."""
+
+    __slots__ = ("_invocation", "_task", "_tasks", "_work")
+
+    def __init__(self, tasks: dict[str, Task], work: dict[str, asyncio.Task[Reply]], task: Task) -> None:
+        self._tasks = tasks
+        self._work = work
+        self._task = task
+        self._invocation = task.invocation
+
+    def __enter__(self) -> None:
+        if self._invocation:
+            self._tasks[self._invocation] = self._task
+
+    def __exit__(self, *_: object) -> None:
+        self._tasks.pop(self._invocation, None)
+        self._work.pop(self._invocation, None)
+
+
 class UnwantedCalls:
     """The calls in hand, by invocation. Those of a Go worker have no id, and are never cancelled."""
 
@@ -26,18 +45,9 @@ class UnwantedCalls:
         self._tasks: dict[str, Task] = {}
         self._work: dict[str, asyncio.Task[Reply]] = {}
 
-    @contextlib.contextmanager
-    def watching(self, task: Task) -> Iterator[None]:
+    def watching(self, task: Task) -> AbstractContextManager[None]:
         """Have `task.cancelled` told while the block lasts."""
-        if not task.invocation:
-            yield
-            return
-        self._tasks[task.invocation] = task
-        try:
-            yield
-        finally:
-            self._tasks.pop(task.invocation, None)
-            self._work.pop(task.invocation, None)
+        return _Watching(self._tasks, self._work, task)
 
     def begun(self, task: Task, work: asyncio.Future[Reply]) -> None:
         """Have the work cancelled too, where it is a coroutine; a thread can only look at `task.cancelled`."""
