@@ -134,17 +134,33 @@ class Dependents:
         # The edges stand before the look that counts.
         standing = await self.link(child)
         records |= _readable(await load([parent for parent in child.dependencies if not _ended(records.get(parent))]))
-        # What nobody told the edges: a parent that a Go worker ended, one that was retried since.
-        await at_once(
-            [stored for stored in standing if _differs(stored.edge, records.get(stored.edge.parent))],
-            lambda stored: self._edges.write(stored.edge.of(records[stored.edge.parent]), stored.sequence),
-        )
+        await self._arrange(child, standing, records)
         found: dict[str, Parent | None] = {parent: records.get(parent) for parent in child.dependencies}
         for parent in [parent for parent, record in found.items() if record is None]:
             # Its record may have been discarded since; its edge was told before that.
             last = await self._edges.between(parent, child.id)
             found[parent] = last.edge if last is not None and last.edge.done else None
         return found
+
+    async def _arrange(
+        self, child: TaskRecord, standing: list[StoredEdge], records: Mapping[str, TaskRecord]
+    ) -> None:
+        """Write what nobody told the edges: a parent that a Go worker ended, one that was retried since.
+
+        One that is open now stands behind those that are done, and the first edge is what says whether any is open: so
+        those that are done are written anew, behind it.
+        """
+        tied = set(child.dependencies).difference(stored.edge.parent for stored in standing)
+        reopened = [stored for stored in standing if stored.edge.done and _runs(records.get(stored.edge.parent))]
+        await at_once(
+            reopened, lambda stored: self._edges.write(stored.edge.of(records[stored.edge.parent]), stored.sequence)
+        )
+        opened = bool(reopened) or not all(_ended(records.get(parent)) for parent in tied)
+        done = [(stored, _done(stored.edge, records.get(stored.edge.parent))) for stored in standing]
+        await at_once(
+            [(edge, stored) for stored, edge in done if edge is not None and (opened or edge != stored.edge)],
+            lambda pair: self._edges.write(pair[0], pair[1].sequence),
+        )
 
     async def free(self, child_id: str) -> bool:
         """Say whether nothing that a task waits for is open, as far as the edges know.
@@ -208,8 +224,15 @@ def _certain(child: TaskRecord, records: Mapping[str, TaskRecord]) -> bool:
     return all(_ended(records.get(parent)) for parent in child.dependencies)
 
 
-def _differs(edge: Edge, parent: TaskRecord | None) -> bool:
-    return parent is not None and edge != edge.of(parent)
+def _done(edge: Edge, parent: TaskRecord | None) -> Edge | None:
+    """Return the edge as it is when its parent has ended; None where that is not known."""
+    if parent is None:
+        return edge if edge.done else None
+    return edge.of(parent) if parent.state.final else None
+
+
+def _runs(record: TaskRecord | None) -> bool:
+    return record is not None and not record.state.final
 
 
 def _ended(record: TaskRecord | None) -> bool:

@@ -250,3 +250,34 @@ async def test_telling_the_children_is_repeated_until_it_succeeds() -> None:
         bridge.link.faults = failing("leaving", Fault(OutcomeUnknownError("test")), times=3)
         await here.ended("a", "b")
         assert began(here, "b") - ended(here, "a") < 2.0
+
+
+@virtual_time
+@pytest.mark.parametrize("how", ["the parent was retried", "its edge was deleted"])
+async def test_a_child_with_an_open_edge_behind_a_done_one_waits_and_does_not_go_round(how: str) -> None:
+    async with one_bridge() as (here, bridge):
+        here.enqueue("a")
+        here.handlers.takes("slow", 1000.0)
+        b = here.enqueue("b", "slow")
+        child = here.enqueue("c", dependencies=("a", "b"))
+        await here.ended("a")
+        await here.until(lambda: here.record("c").state is TaskState.BLOCKED)
+        await asyncio.sleep(10)
+        [a_done] = here.world.edges.leaving("a")
+        assert a_done.edge.done
+        [b_open] = here.world.edges.leaving("b")
+        if how == "its edge was deleted":
+            here.world.edges.drop("c", ["b"])
+        else:
+            # It had ended, and was let start over before the child has looked.
+            here.world.edges.write(b_open.edge.of(b.replace(state=TaskState.EXPIRED)), b_open.sequence)
+        before = bridge.meter.counts["bridge_item_parked_total"]
+        await asyncio.sleep(100)
+        assert bridge.meter.counts["bridge_item_parked_total"] - before < 20
+        assert here.record("c").state is TaskState.BLOCKED
+        # Nothing else is wrong with it: it runs as soon as the other has completed.
+        await here.ended("b", "c")
+        assert 0 <= began(here, "c") - ended(here, "b") < SOON_S
+        assert here.record("c").dependencies == child.dependencies
+        await here.quiet()
+        assert edges_left(here) == 0
