@@ -142,9 +142,7 @@ class Dependents:
             found[parent] = last.edge if last is not None and last.edge.done else None
         return found
 
-    async def _arrange(
-        self, child: TaskRecord, standing: list[StoredEdge], records: Mapping[str, TaskRecord]
-    ) -> None:
+    async def _arrange(self, child: TaskRecord, standing: list[StoredEdge], records: Mapping[str, TaskRecord]) -> None:
         """Write what nobody told the edges: a parent that a Go worker ended, one that was retried since.
 
         One that is open now stands behind those that are done, and the first edge is what says whether any is open: so

@@ -29,11 +29,13 @@ async def test_records_are_read_in_the_order_of_their_last_save_from_a_sequence_
     await place.put(broken, b"{")
     last = await survey.save(task(place, one, TaskState.EXPIRED), first)
     assert await survey.last_sequence() == last
-    found = [stored async for stored in survey.scan(first)]
+    found = [stored async for stored in survey.scan(first, last)]
     assert [stored.task_id for stored in found] == [two, broken, one]
     assert [stored.record is None for stored in found] == [False, True, False]
-    assert [stored.task_id async for stored in survey.scan(second + 1)] == [broken, one]
-    assert [stored async for stored in survey.scan(last + 1)] == []
+    assert [stored.task_id async for stored in survey.scan(second + 1, last)] == [broken, one]
+    assert [stored.task_id async for stored in survey.scan(second + 1, last - 1)] == [broken]
+    assert [stored.task_id async for stored in survey.scan(last, last)] == [one]
+    assert [stored async for stored in survey.scan(last + 1, last)] == []
     assert (await survey.load_many([one]))[one].record == task(place, one, TaskState.EXPIRED)
     with pytest.raises(ConflictError):
         await survey.save(task(place, one), first)

@@ -146,8 +146,8 @@ class _DryRun:
         self.items = survey.items
         self.edges = survey.edges
 
-    def scan(self, start: int) -> AsyncGenerator[Stored, None]:
-        return self._survey.scan(start)
+    def scan(self, start: int, end: int) -> AsyncGenerator[Stored, None]:
+        return self._survey.scan(start, end)
 
     async def publish(self, *_args: str) -> bool:
         return True

@@ -317,8 +317,10 @@ class Survey(Protocol):
             StoreError: the store failed.
         """
 
-    def scan(self, start: int) -> AsyncGenerator[Stored, None]:
-        """Read the records that were saved at this sequence or later, in that order; to be closed.
+    def scan(self, start: int, end: int) -> AsyncGenerator[Stored, None]:
+        """Read the records that were last saved from one sequence to another, in that order; to be closed.
+
+        One that was saved again while they are read may be given as it was before.
 
         Raises:
             StoreError: the store failed.

@@ -16,12 +16,12 @@ import msgspec
 from aj_bridge.core.sweep import Whereabouts
 from aj_bridge.storage.jetstream.acks import read_exhausted
 from aj_bridge.storage.jetstream.notices import JetStreamNotices
-from aj_bridge.storage.jetstream.reading import open_reading
+from aj_bridge.storage.jetstream.reading import StreamReading
 from aj_bridge.storage.protocols import SweptItem
 from aj_sdk.admin import Admin
 from aj_sdk.dependents import StoredEdge
 from aj_sdk.edges import Edges
-from aj_sdk.errors import OutcomeUnknownError, QueueNotFoundError, RefusedError
+from aj_sdk.errors import OutcomeUnknownError, QueueNotFoundError, RefusedError, StoreError
 from aj_sdk.jetstream import ALL_SUBJECTS, STREAM_NOT_FOUND, JetStream, StoredMessage
 from aj_sdk.store import Store
 from aj_sdk.transport import Message
@@ -90,6 +90,7 @@ class JetStreamSurvey:
         self._edges = Edges(jetstream)
         self.ended = self._store.dependents.ended
         self.removed = self._store.dependents.removed
+        self._reading: StreamReading | None = None
         self._unread_until = 0.0
         self._exhausted: dict[tuple[str, int], None] = {}
         self.notices = JetStreamNotices(jetstream)
@@ -107,22 +108,45 @@ class JetStreamSurvey:
         info = await self._js.stream_info(TASKS_STREAM)
         return 0 if info is None else int(info["state"]["last_seq"])
 
-    async def scan(self, start: int) -> AsyncGenerator[Stored, None]:
+    async def scan(self, start: int, end: int) -> AsyncGenerator[Stored, None]:
         """See `Survey`; by batched direct gets where no consumer may be made."""
-        if time.monotonic() >= self._unread_until:
-            async with contextlib.AsyncExitStack() as stack:
-                try:
-                    reading = await stack.enter_async_context(open_reading(self._js, TASKS_STREAM, start))
-                except (RefusedError, OutcomeUnknownError) as err:
-                    _log.info("the task store is read by direct gets: %s", err)
-                    self._unread_until = time.monotonic() + _READ_AGAIN_S
-                else:
-                    async for message in reading.messages():
-                        if message.subject.startswith(TASK_PREFIX):
-                            yield Stored.read(message.subject, message.sequence, message.data, message.headers)
-                    return
+        for kept in (self._reading is not None, False):
+            reading = await self._open_reading(start)
+            if reading is None:
+                break
+            try:
+                async for message in reading.messages(end):
+                    if message.subject.startswith(TASK_PREFIX):
+                        yield Stored.read(message.subject, message.sequence, message.data, message.headers)
+            except StoreError:
+                await self.close()
+                if not kept:
+                    raise
+                start = reading.position  # the server has forgotten it between two sweeps, or was started again
+            else:
+                return
         async for stored in self._store.scan(start):
+            if stored.sequence > end:
+                return
             yield stored
+
+    async def _open_reading(self, start: int) -> StreamReading | None:
+        """Give one that stands at a sequence; None where no consumer may be made."""
+        if self._reading is not None and self._reading.position != start:
+            await self.close()
+        if self._reading is None and time.monotonic() >= self._unread_until:
+            try:
+                self._reading = await StreamReading.open(self._js, TASKS_STREAM, start)
+            except (RefusedError, OutcomeUnknownError) as err:
+                _log.info("the task store is read by direct gets: %s", err)
+                self._unread_until = time.monotonic() + _READ_AGAIN_S
+        return self._reading
+
+    async def close(self) -> None:
+        """Leave nothing behind on the server."""
+        reading, self._reading = self._reading, None
+        if reading is not None:
+            await reading.close()
 
     async def load_many(self, task_ids: Iterable[str]) -> dict[str, Stored]:
         """See `Survey`."""
@@ -240,4 +264,5 @@ async def open_survey(jetstream: JetStream) -> AsyncIterator[JetStreamSurvey]:
     try:
         yield survey
     finally:
+        await survey.close()
         await subscription.close()

@@ -36,10 +36,11 @@ class MemorySurvey:
         """See `Survey`."""
         return await self.link.ask("last_sequence", None, lambda: self._world.last_sequence)
 
-    async def scan(self, start: int) -> AsyncGenerator[Stored, None]:
+    async def scan(self, start: int, end: int) -> AsyncGenerator[Stored, None]:
         """See `Survey`."""
         for stored in await self.link.ask("scan", start, lambda: self._world.since(start)):
-            yield stored
+            if stored.sequence <= end:
+                yield stored
 
     async def load_many(self, task_ids: Iterable[str]) -> dict[str, Stored]:
         """See `Survey`."""
