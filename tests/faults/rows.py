@@ -23,6 +23,7 @@ class Row:
         orders: makes the tasks.
         setting: what it wants to find.
         seconds: over how many seconds tasks are enqueued.
+        gated: whether what is done says when the first task is enqueued.
         counts: whether each run must have made a fault that is counted; else the tasks are the fault.
     """
 
@@ -32,6 +33,7 @@ class Row:
     orders: make.Orders = make.mixed
     setting: Setting = field(default_factory=Setting)
     seconds: float = 4.0
+    gated: bool = False
     counts: bool = True
 
 
@@ -45,6 +47,7 @@ _ALL: Final = (
         inject=do.kill_after_steps,
         setting=Setting(bridges=1),
         seconds=6,
+        gated=True,
     ),
     Row(
         name="kill-bridge-long-lease",

@@ -65,8 +65,11 @@ async def run(
     async with open_stand(setting, folder, chance, lambda seconds_: seconds_ * slack, bug) as stand:
         offset = time.time_ns() - time.monotonic_ns()
         stand.total = len(specs)
+        if not row.gated:
+            stand.gate.set()
         telling = asyncio.create_task(_tell(lambda: progress(len(stand.ended), stand.total)))
         probing = asyncio.create_task(stand.probe())
+        watching = asyncio.create_task(stand.watch_machine())
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(stand.produce(specs, row.seconds if seconds is None else seconds))
@@ -77,6 +80,7 @@ async def run(
         finally:
             telling.cancel()
             probing.cancel()
+            watching.cancel()
         ended_at = time.time_ns()
         await stand.end()
         faults = stand.injected

@@ -36,6 +36,9 @@ _HANDLERS: Final = Path(__file__).with_name("handlers.py")
 _READY_S: Final = 30.0
 _LOOK_S: Final = 1.0
 _PROBE_S: Final = 0.5
+_TICK_S: Final = 0.05
+_STILL: Final = 0.3
+"""Of a lease, for how long a standstill of the machine counts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,6 +161,8 @@ class Stand:
         self._faults = Log(folder / "faults.jsonl")
         self._producer = Log(folder / "producer.jsonl")
         self._ready = Log(folder / "ready.jsonl")
+        self.gate = asyncio.Event()
+        """Set when tasks may be enqueued."""
         self._changed = asyncio.Event()
         self._numbers = 0
 
@@ -227,10 +232,19 @@ class Stand:
                 self._ready.write(at=time.time_ns(), bridge=bridge.id, ready=ready)
             await asyncio.sleep(_PROBE_S / 2)
 
+    async def watch_machine(self) -> None:
+        """Write down when this machine stands still, by our own loop: bridges may lose leases by that."""
+        while True:
+            began, began_ns = time.monotonic(), time.time_ns()
+            await asyncio.sleep(_TICK_S)
+            if time.monotonic() - began - _TICK_S > self.setting.lease_s * _STILL:
+                self._faults.write(what="stood still", target="machine", begins=began_ns, ends=time.time_ns())
+
     # Producing.
 
     async def produce(self, specs: Sequence[TaskSpec], seconds: float) -> None:
         """Enqueue tasks, evenly over some seconds; one whose outcome is unknown is enqueued again under its id."""
+        await self.gate.wait()
         pause = seconds / max(1, len(specs))
         async with asyncio.TaskGroup() as group:
             for spec in specs:
@@ -363,6 +377,9 @@ class Stand:
     async def bridge_that_dies(self, after: str) -> None:
         """Start one more bridge, which is killed after a step of its own; wait for that, or for all tasks."""
         victim = await self._bridge(AJ_TEST_KILL_AFTER=after)
+        if not self.gate.is_set():
+            await victim.ready()
+            self.gate.set()
         ending = asyncio.create_task(self.until_ended(1.0))
         while victim.process.running and not ending.done():  # noqa: ASYNC110 - a process tells nobody of its death
             await asyncio.sleep(0.01)

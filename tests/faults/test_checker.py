@@ -393,6 +393,12 @@ def a_retried_task() -> History:
     return replace(history, saves=saves, calls=calls, acts=acts, events=history.events * 2)
 
 
+def a_refused_writer_whose_renewal_was_under_way() -> History:
+    history = a_refused_writer_that_acknowledges()
+    renewal = replace(step(3.3, "progress", bridge="b2", item="1.2", outcome="failed"), sent=at(1.29))
+    return replace(history, steps=(*(each for each in history.steps if each.step != "ack"), renewal))
+
+
 GOOD: dict[str, Callable[[], History]] = {
     "a task that went well": good,
     "a parent and its child": lambda: joined(good(), child()),
@@ -400,6 +406,7 @@ GOOD: dict[str, Callable[[], History]] = {
     "a signed task": signed_history,
     "calls that overlap after a freeze": lambda: frozen(overlapping_calls()),
     "a refused writer that finds a final record": a_refused_writer_that_finds_the_end,
+    "a refused writer whose renewal was under way": a_refused_writer_whose_renewal_was_under_way,
     "a task that was retried on request": a_retried_task,
     "a process that stays as it is": lambda: replace(good(), samples=samples()),
 }

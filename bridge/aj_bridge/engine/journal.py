@@ -34,7 +34,7 @@ STEPS: Final = {
     "ack": "an acknowledgement was sent; `surely` when its confirmation came",
     "nak": "the item was given back",
     "term": "the item was taken out because it can't be processed",
-    "progress": "a lease was renewed; `outcome` is `confirmed` or `failed`",
+    "progress": "a lease was renewed; `outcome` is `confirmed` or `failed`, `sent` when it was asked for",
     "put_back": "an item that the queue dropped was published again",
     "discard": "a record that is not wanted any more was removed",
     "event": "an event was published",
@@ -54,12 +54,16 @@ class Journal:
         bridge_id: its id, which stands in each line.
         write: takes a line, its end included; must not fail and not wait for long.
         clock: the time.
+
+    Attributes:
+        monotonic: seconds that only run forward, as in the lines.
     """
 
     def __init__(self, bridge_id: str, write: Callable[[bytes], None], clock: Clock) -> None:
         self._bridge_id = bridge_id
         self._write = write
         self._clock = clock
+        self.monotonic = clock.monotonic
         self._encode = msgspec.json.Encoder().encode
 
     def note(self, step: str, *, queue: str = "", task: str = "", item: ItemRef | None = None, **more: object) -> None:

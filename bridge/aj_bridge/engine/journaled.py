@@ -134,12 +134,13 @@ class _Items:
 
     async def renew(self, claim: Claim) -> None:
         """See `Items`."""
+        sent = self._journal.monotonic()
         try:
             await self._items.renew(claim)
         except StoreError:
-            self._journal.of(claim, "progress", outcome="failed")
+            self._journal.of(claim, "progress", outcome="failed", sent=sent)
             raise
-        self._journal.of(claim, "progress", outcome="confirmed")
+        self._journal.of(claim, "progress", outcome="confirmed", sent=sent)
 
     async def give_back(self, claim: Claim) -> None:
         """See `Items`."""

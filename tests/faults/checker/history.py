@@ -106,6 +106,12 @@ class Step:
     task: str
     item: str
     told: Mapping[str, Any]
+    sent: int = 0
+    """When it was begun, where that is told; else when it was done."""
+
+    def __post_init__(self) -> None:
+        if not self.sent:
+            object.__setattr__(self, "sent", self.at)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,6 +286,7 @@ def _steps(folder: Path, run: Run) -> Iterator[Step]:
                 task=row.get("task", ""),
                 item=row.get("item", ""),
                 told=row,
+                sent=run.monotonic_offset_ns + int(row["sent"] * NS) if "sent" in row else 0,
             )
 
 

@@ -53,7 +53,7 @@ def refused_is_silent(history: History) -> Iterator[Violation]:
             if found is None or _is_ours(found, step) or found.told.get("state") in FINAL:
                 continue
             for later in steps[at + 1 :]:
-                if later.at <= found.at or later.bridge != step.bridge or later.item != step.item:
+                if later.sent <= found.at or later.bridge != step.bridge or later.item != step.item:
                     continue
                 if later.step == "claim":
                     break
