@@ -315,11 +315,14 @@ class Stand:
             return ["?"]
 
     async def _items_left(self) -> bool:
+        js = self.client.store.jetstream
         try:
-            info = await self.client.store.jetstream.stream_info(f"CHORIA_AJ_Q_{QUEUE}")
+            info = await js.stream_info(f"CHORIA_AJ_Q_{QUEUE}")
+            # A schedule of a task that has ended fires once more, and its item is then acknowledged.
+            waiting = await js.count("CHORIA_AJ_DELAYED", "CHORIA_AJ.D.S.>")
         except StoreError:
             return True
-        return info is not None and bool(info["state"]["messages"])
+        return bool(waiting) or (info is not None and bool(info["state"]["messages"]))
 
     # Faults.
 
