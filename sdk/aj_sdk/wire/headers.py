@@ -16,9 +16,10 @@ def find_header(headers: Mapping[str, str] | None, name: str) -> str | None:
     value = headers.get(name)
     if value is not None:
         return value
-    wanted = name.lower()
+    wanted, length = name.lower(), len(name)
     for key, value in headers.items():
-        if key.lower() == wanted:
+        # Most often it is absent, and no other name is as long.
+        if len(key) == length and key.lower() == wanted:
             return value
     return None
 
