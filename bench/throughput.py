@@ -244,12 +244,11 @@ def cells(tasks: int) -> Iterator[Round]:
 
 def show_matrix(found: list[dict[str, Any]]) -> None:
     """Print a row a cell."""
-    table = Table(title="the bridge, and it / a peer in tasks a second")
+    table = Table(title="tasks a second of the bridge, its ratio to peers, and CPU us a task of each process")
     peers = list(found[0]["ratios"])
-    for heading in ("payload", "in flight", "encoding", *(f"bridge / {peer}" for peer in peers), "tasks/s"):
-        table.add_column(heading, justify="right")
-    for heading in ("bridge", "handler", "server"):
-        table.add_column(f"{heading}'s CPU us a task", justify="right")
+    parts = ("bridge us", "handler us", "server us")
+    for heading in ("bytes", "flight", "form", *(f"/ {peer}" for peer in peers), "tasks/s", *parts):
+        table.add_column(heading, justify="right", no_wrap=True)
     for cell in found:
         ours = cell["workers"]["bridge"]
         table.add_row(
