@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-SOURCES := schemas sdk bridge tests bench examples docs
+SOURCES := schemas sdk bridge tests bench examples docs requirements
 
 # With an empty home rustup does not find its toolchains: they lie beside the folder of its cargo.
 BESIDE_CARGO := $(patsubst %/.cargo/bin/cargo,%/.rustup,$(shell command -v cargo))
@@ -14,19 +14,23 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup test check format lint types layers unit server cluster interop packaging guard faults vectors docs matrix bench build clean
+.PHONY: help demo setup test check format lint types layers unit server cluster interop packaging guard faults vectors docs matrix bench build release audit lock clean
 
 help: ## print this list
 	@awk -F':.*## ' '/^[a-z][a-z-]*:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-$(VENV)/.demo: pyproject.toml
+# From the locks alone: what is installed has a hash that was written down, what builds us included.
+install = $(PIP) install --require-hashes -r requirements/$(1).txt && \
+	$(PIP) install --no-deps --no-build-isolation --editable .
+
+$(VENV)/.demo: pyproject.toml requirements/demo.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install --editable '.[bridge,embedded]'
+	$(call install,demo)
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml
+$(VENV)/.dev: pyproject.toml requirements/dev.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install --editable '.[dev]'
+	$(call install,dev)
 	@touch $@ $(VENV)/.demo
 
 demo: $(VENV)/.demo ## the main job, end to end, with a NATS server of its own
@@ -83,11 +87,28 @@ guard: $(VENV)/.dev ## fails where the bridge has become slow beside the plain l
 	$(BIN)/python bench/throughput.py --tasks 1500 --rounds 3 --need plain=1 --need floor=0.3
 
 bench: $(VENV)/.dev ## throughput as ratios to everybody that can run here; the other benches are in bench/README.md
-	$(PIP) install --editable '.[bench]'
+	$(call install,bench)
 	$(BIN)/python bench/throughput.py --against plain,floor,go,go-local,asynq,taskiq,arq
 
 build: $(VENV)/.dev ## the wheel, in dist/
-	$(PIP) wheel --no-deps --wheel-dir dist .
+	$(PIP) wheel --no-deps --no-build-isolation --wheel-dir dist .
+
+release: $(VENV)/.dev ## sdist and wheel, the same bytes each time, and a bill of their materials, in dist/
+	$(BIN)/python requirements/release.py dist
+
+audit: $(VENV)/.dev ## locks, floors of versions, and the advisory databases that can be reached from here
+	$(BIN)/python requirements/audit.py
+
+LOCK := .cache/lock
+UV := $(LOCK)/bin/uv
+LOCK_OPTIONS := --universal --python-version 3.11 --generate-hashes --custom-compile-command 'make lock'
+
+lock: ## rewrite the locks in requirements/ after a change of pyproject.toml; UPGRADE=--upgrade takes newer versions
+	test -x $(UV) || { $(PYTHON) -m venv $(LOCK) && $(LOCK)/bin/python -m pip --quiet install uv; }
+	$(UV) pip compile --quiet $(LOCK_OPTIONS) $(UPGRADE) --extra bridge --extra embedded pyproject.toml requirements/build.in -o requirements/demo.txt
+	$(UV) pip compile --quiet $(LOCK_OPTIONS) $(UPGRADE) --extra all pyproject.toml -o requirements/release.txt
+	$(UV) pip compile --quiet $(LOCK_OPTIONS) $(UPGRADE) --extra dev pyproject.toml requirements/build.in -o requirements/dev.txt
+	$(UV) pip compile --quiet $(LOCK_OPTIONS) $(UPGRADE) --extra dev --extra bench pyproject.toml requirements/build.in -o requirements/bench.txt
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) dist build .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis interop/*/bin interop/*/node_modules interop/*/target
