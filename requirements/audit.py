@@ -63,7 +63,7 @@ def packages(root: Path) -> Iterator[tuple[str, Package]]:
     for folder in ("go", "upstream"):
         sums = set((root / "interop" / folder / "go.sum").read_text(encoding="utf-8").split())
         wanted = re.findall(
-            r"^\s*(?:require )?(\S+\.\S+/\S+) v(\S+)", (root / "interop" / folder / "go.mod").read_text(), re.M
+            r"^\s*(?:require )?(\S+\.\S+/\S+) v(\S+)", (root / "interop" / folder / "go.mod").read_text(), re.MULTILINE
         )
         for name, version in wanted:
             yield f"{folder}/go.sum", ("go", name, version, name in sums)

@@ -87,8 +87,8 @@ def materials(archives: list[Path], lock: Path, at: int) -> dict[str, Any]:
             }
         )
     own = f"pkg:pypi/{project['name']}@{version}"
-    hashes = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in archives}
-    seed = own + "".join(hashes.values()) + "".join(each["purl"] for each in components)
+    digests = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in archives}
+    seed = own + "".join(digests.values()) + "".join(str(each["purl"]) for each in components)
     return {
         "bomFormat": "CycloneDX",
         "specVersion": "1.5",
@@ -110,7 +110,7 @@ def materials(archives: list[Path], lock: Path, at: int) -> dict[str, Any]:
                         "url": name,
                         "hashes": [{"alg": "SHA-256", "content": content}],
                     }
-                    for name, content in hashes.items()
+                    for name, content in digests.items()
                 ],
             },
         },
