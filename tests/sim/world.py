@@ -37,7 +37,7 @@ from aj_sdk.buckets import Entry
 from aj_sdk.errors import ConflictError
 from aj_sdk.wire.call import Completed, Failed
 from aj_sdk.wire.queue import QueueSettings
-from aj_sdk.wire.stamp import ItemRef
+from aj_sdk.wire.stamp import ItemRef, Stamp
 from aj_sdk.wire.stored import Stored
 from aj_sdk.wire.times import NS_PER_S
 
@@ -438,9 +438,13 @@ class SimBridge:
             if history.interfered.get(call.task.id, -1.0) >= other.sent:
                 continue  # somebody took it away from its bridge, who tells its handler
             bridge = self.site.bridges.get(other.bridge)
-            if bridge is not None and now - bridge.way.since >= LEASE_S:
-                continue  # cut off for a lease
+            if bridge is not None and (now - bridge.way.since >= LEASE_S or not bridge.has(other.stamp)):
+                continue  # cut off for a lease, or was, and knows it
             history.break_(f"I-8 {call.task.id}: {self.name} calls it while {other.bridge} does, which lost nothing")
+
+    def has(self, stamp: Stamp) -> bool:
+        """Say whether it believes that a claim is its own."""
+        return any(held.stamp == stamp and self.held.valid(held) for held in self.held)
 
     def crash(self) -> None:
         """Stop dead, at this very await."""
