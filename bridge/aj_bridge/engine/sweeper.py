@@ -51,7 +51,7 @@ _RECORDS_PER_S: Final = 5_000
 _LOOKS_PER_S: Final = 2_000
 _CHUNK: Final = 200
 _LOOKS: Final = 100
-"""How many records are asked for at once: twice as many hold up the saves of others three times as long (seen)."""
+"""How many records are asked for at once: twice as many hold up the saves of others twice as long (seen)."""
 _WATCHED: Final = 20_000
 _MARKS: Final = 1_000
 _EDGES_PER_S: Final = 2_000
