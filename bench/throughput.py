@@ -244,9 +244,9 @@ def cells(tasks: int) -> Iterator[Round]:
 
 def show_matrix(found: list[dict[str, Any]]) -> None:
     """Print a row a cell."""
-    table = Table(title="tasks a second of the bridge, its ratio to peers, and CPU us a task of each process")
+    table = Table(title="bridge, its ratio to peers, CPU us a task of each process")
     peers = list(found[0]["ratios"])
-    parts = ("bridge us", "handler us", "server us")
+    parts = ("bridge", "handler", "server")
     for heading in ("bytes", "flight", "form", *(f"/ {peer}" for peer in peers), "tasks/s", *parts):
         table.add_column(heading, justify="right", no_wrap=True)
     for cell in found:
