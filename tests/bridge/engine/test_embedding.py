@@ -80,7 +80,7 @@ def test_wrong_settings_are_refused(settings: dict[str, Any]) -> None:
 def test_the_package_promises_what_a_program_needs() -> None:
     assert set(aj_bridge.__all__) == {
         *("Bridge", "Route", "RouteKind", "Router", "RetryPolicy"),
-        *("Handle", "Invocation", "Middleware", "Outcome", "chain"),
+        *("Handle", "Invocation", "Middleware", "Outcome", "chain", "spans"),
     }
 
 
