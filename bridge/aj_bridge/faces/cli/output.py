@@ -55,7 +55,8 @@ __all__ = [
     "time_text",
 ]
 
-_UNSAFE: Final = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_UNSAFE: Final = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters, line ends, what turns the direction of writing around, and halves of characters."""
 _SHOWN_PAYLOAD: Final = 2000
 _STYLES: Final = {
     TaskState.COMPLETE: "green",
@@ -480,7 +481,9 @@ def table(title: str, names: Sequence[str], rows: Iterable[Sequence[str | Text]]
 
 
 def _safe(value: str | Text) -> Text:
-    return value if isinstance(value, Text) else Text(clean(value))
+    if not isinstance(value, Text):
+        return Text(clean(value))
+    return value if value.plain.isprintable() else Text(clean(value.plain), value.style)
 
 
 def print_tree(tree: Tree) -> None:
