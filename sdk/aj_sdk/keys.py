@@ -16,6 +16,7 @@ __all__ = ["load_key", "load_seed", "new_seed", "save_seed"]
 
 _KEY_BYTES: Final = 32
 _MAX_FILE: Final = 4096
+_MAX_SHOWN: Final = 200
 
 
 def load_key(given: str) -> str:
@@ -78,7 +79,9 @@ def _checked(given: str, what: str, sizes: tuple[int, ...]) -> str:
         content = read_bounded(Path(text).expanduser(), _MAX_FILE).decode("ascii", "replace").strip()
     except (OSError, RuntimeError) as err:
         reason = getattr(err, "strerror", None) or err
-        raise UsageError(f"the {what} can't be read from {text}: {reason}") from None
+        # What is too long for a path may be a secret, and is not repeated.
+        shown = text if len(text) <= _MAX_SHOWN else "its file"
+        raise UsageError(f"the {what} can't be read from {shown}: {reason}") from None
     if (key := _hex(content, sizes)) is None:
         raise UsageError(f"the file {text} does not hold a {what}: that is {size} bytes in hex")
     return key

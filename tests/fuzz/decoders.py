@@ -515,6 +515,7 @@ def _all() -> Iterator[tuple[str, Decoder]]:
 DECODERS: Final[dict[str, Decoder]] = dict(_all())
 
 ELSEWHERE: Final = {
+    "aj_sdk.bounded.read_bounded": "reads a file up to a limit, and looks at nothing in it",
     "aj_sdk.services.load_services": "imports a module of the user's own",
     "aj_sdk.inventory.read_queue_info": "what the server itself says of a stream",
     "aj_sdk.inventory.read_task_store_info": "what the server itself says of a stream",

@@ -112,7 +112,7 @@ class LeftEdges:
         return 0 if over else len(edges)
 
     async def _judge(self, edges: list[StoredEdge]) -> None:
-        names = {name for stored in edges for name in (stored.edge.child, stored.edge.parent)}
+        names = dict.fromkeys(name for stored in edges for name in (stored.edge.child, stored.edge.parent))
         records = await self._survey.load_many(names)
         for stored in edges:
             edge = stored.edge
