@@ -24,6 +24,8 @@ SAMPLES: Final = 16
 LOST_S: Final = 15.0
 """Within which time a bridge must say that it can't work (L-4)."""
 TASKS: Final = "CHORIA_AJ_TASKS"
+EVENTS: Final = "RECORD_EVENTS"
+"""Where the recorder keeps events: while it has no leader, they are told to nobody who writes them down."""
 STREAM: Final = f"CHORIA_AJ_Q_{QUEUE}"
 
 STEPS: Final = (
@@ -335,7 +337,7 @@ async def lose_leaders(stand: Stand) -> None:
             node.kill()
             await asyncio.sleep(stand.chance.uniform(0.5, 3))
             await node.astart()
-            await cluster.settled([TASKS, STREAM])
+            await cluster.settled([TASKS, STREAM, EVENTS])
 
 
 async def retire_nodes(stand: Stand) -> None:
@@ -348,7 +350,7 @@ async def retire_nodes(stand: Stand) -> None:
         with stand.fault(f"lame duck {name}", "server"):
             await cluster.retire(name)
             await cluster.nodes[name].astart()
-            await cluster.settled([TASKS, STREAM])
+            await cluster.settled([TASKS, STREAM, EVENTS])
 
 
 async def sample(stand: Stand) -> None:

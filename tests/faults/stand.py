@@ -22,7 +22,14 @@ from tests.faults.recorder import Log, Recorder
 
 from aj_bridge.faces.embedded import EmbeddedServer
 from aj_sdk.client import Client
-from aj_sdk.errors import AsyncJobsError, OutcomeUnknownError, QueueFullError, StoreError, UsageError
+from aj_sdk.errors import (
+    AsyncJobsError,
+    OutcomeUnknownError,
+    QueueFullError,
+    StoreError,
+    TaskTooLargeError,
+    UsageError,
+)
 from aj_sdk.spec import TaskSpec
 from aj_sdk.wire.queue import QueueSettings
 from aj_sdk.wire.times import NS_PER_S
@@ -259,10 +266,14 @@ class Stand:
             outcome = "stored"
             try:
                 await self.client.enqueue_many([spec], queue=QUEUE)
+            except (UsageError, TaskTooLargeError):
+                # It will never be stored, and nothing was.
+                self.act("enqueue", spec.id, "refused", at=began)
+                self.tasks.discard(spec.id)
+                self.total -= 1
+                return
             except (OutcomeUnknownError, QueueFullError, StoreError) as err:
                 outcome = "refused" if isinstance(err, QueueFullError) else "unknown"
-            except UsageError:
-                outcome = "refused"
             self.act("enqueue", spec.id, outcome, at=began, canary=spec.type == "canary")
             if outcome == "stored":
                 return
