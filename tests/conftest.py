@@ -7,10 +7,15 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any, Final
 
+import hypothesis
 import pytest
 from tests.cluster import Cluster
 
 from aj_bridge.faces.embedded import EmbeddedServer
+
+# How long an example takes is the machine's business: a busy one is no defect of ours.
+hypothesis.settings.register_profile("ours", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("ours")
 
 TIMEOUT_FACTOR: Final = float(os.environ.get("AJ_TEST_TIMEOUT_FACTOR", "1"))
 """How much longer than usual to wait for things, for slow machines."""
