@@ -436,6 +436,10 @@ class Model:
             if task.schedule is not None:
                 world = _World(self, state)
                 world.fire(name, silence=True)
+                owner = task.schedule[1][0] if task.schedule[1] else ""
+                if owner in self.bridges and not state.up[self.bridges.index(owner)]:
+                    # It was silent a lease ago, and still stands (no world here has two stalls): its leases are over.
+                    world.hands = [_lost(hand) if hand.job.bridge == owner else hand for hand in world.hands]
                 step(FAIR, f"server: {name}'s schedule fires", world)
             if task.item is not None and task.item.leased and state.faults and "dropped" in self.config.kinds:
                 world = _World(self, state)
