@@ -124,9 +124,11 @@ class BridgeAtWork:
         try:
             async with asyncio.timeout(_PROBE_S):
                 reader, writer = await asyncio.open_connection(host, int(port))
-                writer.write(b"GET /readyz HTTP/1.1\r\n\r\n")
-                answer = await reader.readline()
-                writer.close()
+                try:
+                    writer.write(b"GET /readyz HTTP/1.1\r\n\r\n")
+                    answer = await reader.readline()
+                finally:
+                    writer.close()  # also where a frozen one lets us wait
         except (TimeoutError, OSError):
             return False
         return b" 200 " in answer
