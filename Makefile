@@ -60,7 +60,7 @@ unit: $(VENV)/.dev ## tests without a server
 	$(BIN)/pytest -n 2 -m "not server and not acceptance and not interop and not packaging"
 
 server: $(VENV)/.dev ## tests against a real nats-server and real processes
-	$(BIN)/pytest -n 2 -m "(server or acceptance) and not interop and not packaging"
+	$(BIN)/pytest -n 3 -m "(server or acceptance) and not interop and not packaging"
 
 cluster: $(VENV)/.dev ## the main job, waiting and acts on a cluster of three servers; all acceptance tests: make cluster ALL=tests/acceptance
 	AJ_TEST_NODES=3 $(BIN)/pytest -n 2 --dist loadfile -m acceptance $(or $(ALL),$(patsubst %,tests/acceptance/test_%.py,main_job waiting acts))
