@@ -19,19 +19,19 @@ from aj_sdk.errors import (
     OutcomeUnknownError,
     RefusedError,
 )
-from aj_sdk.queue import Span, span_ns
-from aj_sdk.roll_call import answers
+from aj_sdk.queue import Span
+from aj_sdk.roll_call import answers, patience_s
 from aj_sdk.transport import Transport
 from aj_sdk.wire.bridge import MAX_CONCURRENCY, BridgeStatus
 from aj_sdk.wire.codec import decode_json, decode_map, encode_json
 from aj_sdk.wire.names import H_SERVICE_ERROR, H_SERVICE_ERROR_CODE, bridge_subject, is_name
-from aj_sdk.wire.times import NS_PER_S
 
 __all__ = ["SERVICE", "Bridges", "SilentBridge"]
 
 SERVICE: Final = "aj-bridge"
-_MAX_DIGITS: Final = 9
 """The name of the micro service that a bridge is."""
+
+_MAX_DIGITS: Final = 9
 
 
 class SilentBridge(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,12 +61,7 @@ class Bridges:
 
     def __init__(self, transport: Transport, timeout: Span = 2.0) -> None:
         self._transport = transport
-        try:
-            self._timeout_s = span_ns(timeout) / NS_PER_S
-        except ValueError as err:
-            raise InvalidConfigError((f"timeout is no length of time: {err}",)) from err
-        if self._timeout_s <= 0:
-            raise InvalidConfigError(("timeout must be more than nothing",))
+        self._timeout_s = patience_s(timeout)
 
     def within(self, timeout: Span) -> "Bridges":
         """Return the same with another timeout.

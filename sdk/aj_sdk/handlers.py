@@ -12,10 +12,10 @@ from typing import Any, Final
 import msgspec
 
 from aj_sdk.discovery import discovery_subject
-from aj_sdk.errors import InvalidConfigError, RefusedError
+from aj_sdk.errors import RefusedError
 from aj_sdk.jetstream import STREAM_NOT_FOUND, JetStream
-from aj_sdk.queue import Span, span_ns
-from aj_sdk.roll_call import answers
+from aj_sdk.queue import Span
+from aj_sdk.roll_call import answers, patience_s
 from aj_sdk.transport import Transport
 from aj_sdk.wire.names import (
     DELAYED_STREAM,
@@ -31,7 +31,7 @@ from aj_sdk.wire.names import (
 )
 from aj_sdk.wire.state import TaskState
 from aj_sdk.wire.stored import Stored
-from aj_sdk.wire.times import NS_PER_S, parse_time
+from aj_sdk.wire.times import parse_time
 
 __all__ = ["Handler", "Handlers", "Waiting", "WaitingType", "listens_to"]
 
@@ -146,12 +146,7 @@ class Handlers:
 
     def __init__(self, jetstream: JetStream, timeout: Span = 2.0) -> None:
         self._js = jetstream
-        try:
-            self._timeout_s = span_ns(timeout) / NS_PER_S
-        except ValueError as err:
-            raise InvalidConfigError((f"timeout is no length of time: {err}",)) from err
-        if self._timeout_s <= 0:
-            raise InvalidConfigError(("timeout must be more than nothing",))
+        self._timeout_s = patience_s(timeout)
 
     def within(self, timeout: Span) -> "Handlers":
         """Return the same with another timeout.

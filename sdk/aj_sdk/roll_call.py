@@ -4,12 +4,30 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Final
 
+from aj_sdk.errors import InvalidConfigError
+from aj_sdk.queue import Span, span_ns
 from aj_sdk.transport import Message, Transport, is_no_responders
+from aj_sdk.wire.times import NS_PER_S
 
-__all__ = ["answers"]
+__all__ = ["answers", "patience_s"]
 
 _SHARE_OF_SILENCE: Final = 4
 """Who asks has heard all when nobody has answered for so small a part of the time there is."""
+
+
+def patience_s(timeout: Span) -> float:
+    """Return the seconds that a roll call may take.
+
+    Raises:
+        InvalidConfigError: it is no length of time, or nothing.
+    """
+    try:
+        seconds = span_ns(timeout) / NS_PER_S
+    except ValueError as err:
+        raise InvalidConfigError((f"timeout is no length of time: {err}",)) from err
+    if seconds <= 0:
+        raise InvalidConfigError(("timeout must be more than nothing",))
+    return seconds
 
 
 async def answers(transport: Transport, subject: str, seconds: float) -> AsyncIterator[Message]:
